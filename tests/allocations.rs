@@ -18,8 +18,9 @@ use tap_reactor::lab::{Lab, TapLab};
 use tap_reactor::load::{FlowId, Pacing};
 use tap_reactor::reactor::End;
 use tap_reactor::system::NetnsChoice;
-use tap_reactor::time::{Clock, MonotonicClock};
-use tap_reactor::vm::VmId;
+use tap_reactor::time::{Clock, Instant, MonotonicClock};
+use tap_reactor::vm::{Event, Vm, VmConfig, VmId};
+use tap_reactor::wire::MacAddr;
 
 /// Until every number that goes round has gone round once: the history of a session has 2^16 bits.
 const WARM_UP: u64 = (1 << 16) + 1000;
@@ -65,6 +66,33 @@ fn a_ping_between_taps_allocates_nothing_in_the_reactor() {
             "{pacing:?}: {info:?} in {seconds} s"
         );
     }
+}
+
+#[test]
+fn a_vm_allocates_nothing_for_frames_that_it_ignores_and_once_if_they_are_asked_for() {
+    let own = MacAddr([2, 0, 10, 77, 0, 2]);
+    let mut vm = Vm::new(Instant::ZERO, VmConfig::new(own, [10, 77, 0, 2].into()));
+    // An echo request for another station, which came here because it was flooded.
+    let mut frame = [0; 60];
+    frame[5] = 9;
+    frame[11] = 8;
+    frame[12] = 8;
+    frame[14] = 0x45;
+    frame[23] = 1;
+    frame[34] = 8;
+    let mut ignore = |vm: &mut Vm| {
+        let reaction = vm.receive(Instant::ZERO, &mut frame, 60);
+        assert!(matches!(reaction.event, Some(Event::Ignored(_))));
+        vm.take_ignored_echo().is_some()
+    };
+    let mut times = |vm: &mut Vm, is_kept: bool| {
+        let info = measure(|| (0..100).for_each(|_| assert_eq!(ignore(vm), is_kept)));
+        info.count_total
+    };
+    assert_eq!(times(&mut vm, false), 0);
+    vm.keep_ignored_echoes();
+    assert_eq!(times(&mut vm, true), 1);
+    assert_eq!(times(&mut vm, true), 0);
 }
 
 /// The most memory that a simulated run of these settings has at once.

@@ -261,6 +261,13 @@ const CAUSES: &[Cause] = &[
         path: |state| !source(state).is_up,
     },
     Cause {
+        name: "the forwarding table has the destination at the bridge itself",
+        commands: &["bridge fdb replace 02:00:0a:4d:00:03 dev br0 self local"],
+        drops: 10,
+        told: ["br0", "OTHERHOST", "ip_rcv_core"],
+        path: |state| state.forwarding == Some(DropPlace::Link(KernelName::new("br0"))),
+    },
+    Cause {
         name: "a program drops every frame that comes from the source",
         commands: &[
             "tc qdisc replace dev tap0 clsact",

@@ -5,9 +5,12 @@ mod support;
 use std::time::Duration;
 
 use support::{
-    Polled, enter_own_network, fabric, host_lab, link, link_names, run, wait_until_forwarding,
+    Polled, enter_own_network, fabric, host_lab, link, link_names, run, wait_until,
+    wait_until_forwarding,
 };
-use tap_reactor::fabric::{Fabric, Instrumented, LinkFate, Place, Read, Relocated, Write};
+use tap_reactor::fabric::{
+    DropPlace, Fabric, Instrumented, LinkFate, Place, Read, Relocated, Write,
+};
 use tap_reactor::system::{LabConfig, TapFabric};
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{Misbehaviour, RxFilter, Station, VmId};
@@ -122,6 +125,48 @@ fn a_vm_in_another_namespace_is_counted_there_and_not_said_to_be_absent() {
 }
 
 #[test]
+fn what_bridges_learn_of_a_vm_that_came_again_is_none_of_its_former_moves() {
+    let (mut fabric, _polled) = lab();
+    let learned = |fabric: &mut TapFabric| {
+        fabric.fdb_events(Instant::ZERO);
+        run("bridge fdb flush dev br0");
+        fabric.fdb_events(Instant::ZERO);
+        let written = fabric.write(Instant::ZERO, VM1, &frame(VM1, mac(VM0)));
+        assert_eq!(written, Write::Sent);
+        fabric.fdb_events(Instant::ZERO).len()
+    };
+    relocate(&mut fabric, VM1, &Place::Port).unwrap();
+    assert_eq!(learned(&mut fabric), 1);
+    fabric.unplug(&[VM1]).unwrap();
+    fabric.plug(VM1, &rx_filter(VM1)).unwrap();
+    assert_eq!(learned(&mut fabric), 0);
+}
+
+#[test]
+fn what_is_dropped_at_a_vm_in_another_namespace_is_told() {
+    // The watch may begin before the namespace is there, or after that.
+    for is_early in [true, false] {
+        let (mut fabric, _polled) = lab();
+        let watch = |fabric: &mut TapFabric| assert!(fabric.watch_drops().unwrap());
+        if is_early {
+            watch(&mut fabric);
+        }
+        relocate(&mut fabric, VM1, &beside()).unwrap();
+        if !is_early {
+            watch(&mut fabric);
+        }
+        run("ip -n beside link set br0 down");
+        let request = [0; 28];
+        let arp = [&[0xff; 6][..], &mac(VM1).0, &[8, 6], &request].concat();
+        let written = fabric.write(Instant::ZERO, VM1, &arp);
+        assert_eq!(written, Write::Sent);
+        let drops = fabric.frame_drops().drops;
+        let places: Vec<DropPlace> = drops.iter().map(|drop| drop.place).collect();
+        assert_eq!(places, [DropPlace::Port(VM1)], "{is_early}: {drops:?}");
+    }
+}
+
+#[test]
 fn a_link_that_somebody_has_deleted_is_not_said_to_be_set() {
     let (mut fabric, _polled) = lab();
     run("ip link delete tap1");
@@ -152,10 +197,13 @@ fn a_vm_that_loops_hears_everything_wherever_it_was_moved_to() {
     let nobody = MacAddr([2, 0, 0, 0, 0, 9]);
     for place in [Place::Port, beside(), home()] {
         relocate(&mut fabric, VM1, &place).unwrap();
-        read_all(fabric.inner(), VM1);
-        let written = fabric.write(Instant::ZERO, VM0, &frame(VM0, nobody));
-        assert_eq!(written, Write::Sent);
-        assert_eq!(read_all(fabric.inner(), VM1), 1, "{place}");
+        // The links to a namespace that was just made carry frames a moment later.
+        wait_until(&format!("a frame for nobody at {place}"), || {
+            read_all(fabric.inner(), VM1);
+            let written = fabric.write(Instant::ZERO, VM0, &frame(VM0, nobody));
+            assert_eq!(written, Write::Sent);
+            read_all(fabric.inner(), VM1) == 1
+        });
     }
 }
 

@@ -191,6 +191,7 @@ impl Reader<'_> {
                 return Err(self.error(value.span().start, why));
             }
             DeValue::Array(values) => {
+                settings.begin(name);
                 for value in values.iter() {
                     settings.add(scalar(value)?);
                 }
@@ -248,6 +249,34 @@ mod tests {
         let scenario = Scenario::parse("lab.toml", text).unwrap();
         let plan = crate::experiment::plan(&scenario).unwrap();
         assert!(!plan.lab.filter);
+    }
+
+    #[test]
+    fn an_empty_list_of_a_phase_is_none_of_what_all_phases_have() {
+        let values = ["misbehave", "impair", "move"];
+        let text = |phase: &str| {
+            format!(
+                "fabric = 'sim'\nvms = 4\nping = 'vm0:vm1'\nduration = '1s'\nmisbehave = 'vm3:silent'\n\
+                 impair = 'vm2:loss=1%'\nmove = 'vm2:leaf1'\n[[phase]]\n{phase}"
+            )
+        };
+        let none = values.map(|name| format!("{name} = []\n")).concat();
+        for (phase, expected) in [("", 1), (none.as_str(), 0)] {
+            let scenario = Scenario::parse("lab.toml", &text(phase)).unwrap();
+            let mut plan = crate::experiment::plan(&scenario).unwrap();
+            let again = crate::experiment::plan(&plan.effective).unwrap();
+            for phase in plan.phases.drain(..).chain(again.phases) {
+                let numbers = [
+                    phase.misbehaviours.len(),
+                    phase.impairments.unwrap().len(),
+                    phase.moves.len(),
+                ];
+                assert_eq!(numbers, [expected; 3]);
+            }
+        }
+        let nobody = Scenario::parse("lab.toml", &text("ping = []")).unwrap();
+        let error = crate::experiment::plan(&nobody).unwrap_err().to_string();
+        assert!(error.contains("no ping; expected one pattern"), "{error}");
     }
 
     #[test]

@@ -224,6 +224,11 @@ impl Settings {
         self.0.entry(setting.name).or_default().push(setting);
     }
 
+    /// Begins the values of a setting that may be repeated: without any, there are none in place of those of the whole run.
+    pub fn begin(&mut self, name: &'static str) {
+        self.0.entry(name).or_default();
+    }
+
     /// Adds what was written for the flag `--name`.
     pub fn add_flag(&mut self, name: &'static str, text: impl fmt::Display) {
         self.add(Setting {
@@ -257,6 +262,12 @@ impl Settings {
         self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Those of them that are not `none`, which says that there are no others.
+    pub fn meant(&self, name: &str) -> impl Iterator<Item = &Setting> {
+        let values = self.all(name).iter();
+        values.filter(|value| value.text.trim() != "none")
+    }
+
     /// Returns true if a switch is on.
     ///
     /// # Errors
@@ -283,7 +294,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Every setting that has a value, with its values, in the order of the names.
+    /// Every setting that was written, with its values, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &[Setting])> {
         self.0
             .iter()

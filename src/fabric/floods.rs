@@ -14,7 +14,7 @@ use super::{Direction, Instrument, InstrumentKind, Observed};
 use crate::record::{FloodKind, Floods};
 use crate::time::Instant;
 use crate::vm::{RxFilter, VmId};
-use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload, VLAN_TAG_LENGTH};
+use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
 /// The instrument of `--count-floods`. It writes nothing: its figures are part of the report.
 pub(super) const COUNT_FLOODS: InstrumentKind =
@@ -26,10 +26,6 @@ pub(super) const COUNT_FLOODS: InstrumentKind =
 const LIFETIME: Duration = Duration::from_secs(1);
 /// Frames that are remembered at most; then the oldest is forgotten.
 const MOST_REMEMBERED: usize = 1 << 16;
-/// EtherTypes of VLAN tags (802.1Q, 802.1ad).
-const TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
-/// Bytes of the two hardware addresses.
-const ADDRESSES: usize = 12;
 
 /// A frame that was sent.
 #[derive(Debug)]
@@ -39,10 +35,59 @@ struct Sent {
     kind: FloodKind,
     copies: u64,
     unwanted: u64,
-    /// A bit for each VM that got one.
-    vms: Vec<u64>,
+    takers: Takers,
     repeated: u64,
     last: Instant,
+}
+
+/// The VMs that got a copy of a frame.
+#[derive(Debug)]
+enum Takers {
+    None,
+    /// As of most frames to one station.
+    One(VmId),
+    /// A bit for each.
+    Many(Vec<u64>),
+}
+
+impl Takers {
+    /// Adds `vm`. Returns false if it was there before.
+    fn add(&mut self, vm: VmId) -> bool {
+        let set = |bits: &mut Vec<u64>, vm: VmId| {
+            let (word, bit) = (vm.index() / 64, 1 << (vm.index() % 64));
+            if bits.len() <= word {
+                bits.resize(word + 1, 0);
+            }
+            bits.get_mut(word).is_some_and(|word| {
+                let is_new = *word & bit == 0;
+                *word |= bit;
+                is_new
+            })
+        };
+        match self {
+            Takers::None => {
+                *self = Takers::One(vm);
+                true
+            }
+            Takers::One(one) if *one == vm => false,
+            Takers::One(one) => {
+                let mut bits = Vec::new();
+                set(&mut bits, *one);
+                set(&mut bits, vm);
+                *self = Takers::Many(bits);
+                true
+            }
+            Takers::Many(bits) => set(bits, vm),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Takers::None => 0,
+            Takers::One(_) => 1,
+            Takers::Many(bits) => bits.iter().map(|word| u64::from(word.count_ones())).sum(),
+        }
+    }
 }
 
 /// Counts floods.
@@ -81,7 +126,7 @@ impl FloodCounter {
             kind,
             copies: 0,
             unwanted: 0,
-            vms: Vec::new(),
+            takers: Takers::None,
             repeated: 0,
             last: now,
         };
@@ -98,18 +143,9 @@ impl FloodCounter {
         };
         sent.copies += 1;
         sent.last = sent.last.max(now);
-        let (word, bit) = (vm.index() / 64, 1 << (vm.index() % 64));
-        if sent.vms.len() <= word {
-            sent.vms.resize(word + 1, 0);
-        }
-        if let Some(word) = sent.vms.get_mut(word) {
-            sent.repeated += u64::from(*word & bit != 0);
-            *word |= bit;
-        }
+        sent.repeated += u64::from(!sent.takers.add(vm));
         let filter = self.filters.get(vm.index()).and_then(Option::as_ref);
-        let untagged = without_tags(frame);
-        let parsed = EthernetFrame::parse(&untagged);
-        if let (Some(filter), Ok(parsed)) = (filter, parsed)
+        if let (Some(filter), Ok(parsed)) = (filter, EthernetFrame::parse_untagged(frame))
             && !filter.accepts(&parsed)
         {
             sent.unwanted += 1;
@@ -125,10 +161,9 @@ fn add(floods: &mut Floods, sent: &Sent) {
     let Some(counts) = floods.get_mut(sent.kind) else {
         return;
     };
-    let vms: u32 = sent.vms.iter().map(|word| word.count_ones()).sum();
     counts.frames += 1;
     counts.copies += sent.copies;
-    counts.most_vms = counts.most_vms.max(vms.into());
+    counts.most_vms = counts.most_vms.max(sent.takers.count());
     counts.repeated += sent.repeated;
     counts.unwanted += sent.unwanted;
     if sent.copies > 0 {
@@ -140,8 +175,7 @@ fn add(floods: &mut Floods, sent: &Sent) {
 fn kind_of(frame: &[u8]) -> Option<FloodKind> {
     let destination = MacAddr(*frame.first_chunk()?);
     if destination == MacAddr::BROADCAST {
-        let untagged = without_tags(frame);
-        let parsed = EthernetFrame::parse(&untagged).ok()?;
+        let parsed = EthernetFrame::parse_untagged(frame).ok()?;
         return Some(match parsed.payload() {
             Ok(Payload::Arp(arp)) if arp.operation == ArpPacket::REQUEST => FloodKind::ArpRequest,
             _ => FloodKind::Broadcast,
@@ -153,37 +187,18 @@ fn kind_of(frame: &[u8]) -> Option<FloodKind> {
     })
 }
 
-/// The bytes of VLAN tags behind the addresses.
-fn tags(frame: &[u8]) -> usize {
-    let mut length = 0;
-    while frame
-        .get(ADDRESSES + length..)
-        .and_then(<[u8]>::first_chunk)
-        .is_some_and(|kind| TAGS.contains(kind))
-    {
-        length += VLAN_TAG_LENGTH;
-    }
-    length
-}
-
-fn without_tags(frame: &[u8]) -> Vec<u8> {
-    let (addresses, rest) = parts(frame);
-    [addresses, rest].concat()
-}
-
-/// The addresses of a frame, and what is behind its VLAN tags.
-fn parts(frame: &[u8]) -> (&[u8], &[u8]) {
-    let addresses = frame.get(..ADDRESSES).unwrap_or_default();
-    let rest = frame.get(ADDRESSES + tags(frame)..).unwrap_or_default();
-    (addresses, rest)
-}
-
 /// A number by which copies of a frame are known, with VLAN tags or without: a bridge puts them on and takes them off.
 fn key_of(frame: &[u8]) -> u64 {
-    let (addresses, rest) = parts(frame);
     let mut hasher = FxHasher::default();
-    hasher.write(addresses);
-    hasher.write(rest);
+    match EthernetFrame::parse_untagged(frame) {
+        Ok(parsed) => {
+            hasher.write(&parsed.destination.0);
+            hasher.write(&parsed.source.0);
+            hasher.write_u16(parsed.ether_type);
+            hasher.write(parsed.payload);
+        }
+        Err(_) => hasher.write(frame),
+    }
     hasher.finish()
 }
 
@@ -333,6 +348,19 @@ mod tests {
         let nothing = (0, 0, 0, 0, 0, None);
         let silent = (1, 0, 0, 0, 0, None);
         assert_eq!(all, [silent, (3, 9, 2, 3, 0, Some(5)), nothing, nothing]);
+    }
+
+    #[test]
+    fn a_frame_that_one_vm_got_takes_no_room_for_all_that_there_are() {
+        let mut takers = Takers::None;
+        let (first, second) = (VmId(60_000), VmId(3));
+        assert_eq!((takers.add(first), takers.add(first)), (true, false));
+        assert!(matches!(takers, Takers::One(_)));
+        assert_eq!(takers.count(), 1);
+        for (vm, is_new) in [(second, true), (first, false), (second, false)] {
+            assert_eq!(takers.add(vm), is_new, "{vm}");
+        }
+        assert_eq!(takers.count(), 2);
     }
 
     #[test]

@@ -57,6 +57,13 @@ pub struct Observed<'a> {
     pub refused: Option<WriteDrop>,
 }
 
+impl Observed<'_> {
+    /// The place at which it is seen.
+    pub(super) const fn place(&self) -> (VmId, Direction) {
+        (self.vm, self.direction)
+    }
+}
+
 /// Why a ping failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Explained<'a> {

@@ -29,7 +29,7 @@ const ENDED_TOLD: usize = 1_000;
 #[derive(Debug)]
 pub struct Instrumented<F> {
     fabric: F,
-    /// There are instruments, or something at the edge, or a VM is watched after a move.
+    /// There are instruments, or frames pass something at the edge, or a VM is watched after a move.
     is_watched: bool,
     /// In the order of their numbers.
     instruments: Vec<(u32, Box<dyn Instrument>)>,
@@ -54,6 +54,12 @@ struct Edge {
 }
 
 impl Edge {
+    /// Returns true if frames have to pass here.
+    fn is_passed(&self) -> bool {
+        let is_impaired = self.impair.as_ref().is_some_and(|impair| !impair.is_idle());
+        is_impaired || self.misbehave.as_ref().is_some_and(Misbehave::goes_on)
+    }
+
     /// The time at which something of it is due.
     #[cold]
     fn next_at(&self) -> Option<Instant> {
@@ -129,11 +135,12 @@ impl<F> Instrumented<F> {
             let number = rules.len();
             let edge = self.edge.get_or_insert_default();
             let impair = edge.impair.get_or_insert_default();
-            self.is_watched = true;
             if self.notes_pings {
                 impair.note_pings();
             }
-            if impair.set_rules(rules, seed) {
+            let is_change = impair.set_rules(rules, seed);
+            self.set_watched();
+            if is_change {
                 self.tell(now, &Notice::Impaired(number));
             }
         }
@@ -184,7 +191,6 @@ impl<F> Instrumented<F> {
     }
 
     fn misbehave_mut(&mut self) -> &mut Misbehave {
-        self.is_watched = true;
         let edge = self.edge.get_or_insert_default();
         let misbehave = edge.misbehave.get_or_insert_default();
         if self.notes_pings {
@@ -194,7 +200,8 @@ impl<F> Instrumented<F> {
     }
 
     /// Makes `vm` misbehave, from the first of two times on until the second at the latest, as the station that others know;
-    /// random choices follow from the seed.
+    /// random choices follow from the seed. Returns the hardware address that it sends from in place of its own, if that is
+    /// another.
     ///
     /// # Errors
     /// If it misbehaves already, or too many others do; says so.
@@ -204,8 +211,18 @@ impl<F> Instrumented<F> {
         vm: VmId,
         misbehaviour: Misbehaviour,
         of: (Station, u64),
-    ) -> Result<(), String> {
-        self.misbehave_mut().begin(times, vm, misbehaviour, of)
+    ) -> Result<Option<MacAddr>, String> {
+        let begun = self.misbehave_mut().begin(times, vm, misbehaviour, of)?;
+        self.set_watched();
+        Ok(begun)
+    }
+
+    /// From now on others know `vm` as `station`, which matters to what it does if it misbehaves.
+    pub fn set_station(&mut self, vm: VmId, station: Station) {
+        let edge = self.edge.as_deref_mut();
+        if let Some(misbehave) = edge.and_then(|edge| edge.misbehave.as_mut()) {
+            misbehave.set_station(vm, station);
+        }
     }
 
     /// Takes note that `vm` was to misbehave at `now` and does not; `why` says the reason.
@@ -213,10 +230,21 @@ impl<F> Instrumented<F> {
         self.misbehave_mut().refuse(now, vm, what, why);
     }
 
+    /// Returns true if the link of `vm` was down at `at`, not long ago, because it misbehaves.
+    pub fn was_link_down(&self, vm: VmId, at: Instant) -> bool {
+        self.misbehave()
+            .is_some_and(|misbehave| misbehave.was_link_down(vm, at))
+    }
+
     /// Returns the VMs that misbehave.
     pub fn misbehaving(&self) -> Vec<VmId> {
         self.misbehave()
             .map_or_else(Vec::new, Misbehave::misbehaving)
+    }
+
+    /// Returns the frames per second that misbehaving VMs send at most, all together.
+    pub fn misbehaving_rate(&self) -> u64 {
+        self.misbehave().map_or(0, Misbehave::rate)
     }
 
     /// Returns the misbehaviours so far, with what they have done.
@@ -228,6 +256,7 @@ impl<F> Instrumented<F> {
     pub fn set_counted(&mut self, is_counted: bool) {
         if let Some(impair) = self.impair_mut() {
             impair.set_counted(is_counted);
+            self.set_watched();
         }
     }
 
@@ -245,7 +274,8 @@ impl<F> Instrumented<F> {
 
     fn set_watched(&mut self) {
         let is_moved = self.moved.as_ref().is_some_and(|moved| moved.goes_on());
-        self.is_watched = is_moved || self.edge.is_some() || !self.instruments.is_empty();
+        let is_passed = self.edge.as_ref().is_some_and(|edge| edge.is_passed());
+        self.is_watched = is_moved || is_passed || !self.instruments.is_empty();
     }
 
     /// Keeps the first frames of `vm`, which was moved and has the address `mac`, from `since` on.
@@ -267,7 +297,8 @@ impl<F> Instrumented<F> {
         }
     }
 
-    /// Returns true if there are instruments, impairments or misbehaviours, or a VM is watched after a move.
+    /// Returns true if there are instruments, or frames that are impaired, or VMs that misbehave, or one that is watched after a
+    /// move.
     #[inline]
     pub const fn is_watched(&self) -> bool {
         self.is_watched
@@ -348,15 +379,15 @@ impl<F> Instrumented<F> {
         if let (Some(misbehave), Some(vms)) = (&mut edge.misbehave, vms) {
             vms.iter().for_each(|vm| misbehave.forget(*vm));
         }
-        let Some(impair) = &mut edge.impair else {
-            return;
-        };
-        let instruments = &mut self.instruments;
-        impair.drop_held(now, vms, |sent, observed| {
-            for (_, instrument) in &mut *instruments {
-                instrument.unreleased(now, sent, observed);
-            }
-        });
+        if let Some(impair) = &mut edge.impair {
+            let instruments = &mut self.instruments;
+            impair.drop_held(now, vms, |sent, observed| {
+                for (_, instrument) in &mut *instruments {
+                    instrument.unreleased(now, sent, observed);
+                }
+            });
+        }
+        self.set_watched();
     }
 
     /// Ends at `now` what the instruments write, and returns what that is. They see nothing more.
@@ -393,7 +424,10 @@ impl<F: Fabric> Instrumented<F> {
         let edge = self.edge.as_deref_mut()?;
         let impair = edge.impair.as_mut();
         let released = impair.and_then(|impair| impair.release(&mut self.fabric, now));
-        released.or_else(|| self.misbehave_now(now))
+        let released = released.or_else(|| self.misbehave_now(now))?;
+        // It may have been the last thing that was held.
+        self.set_watched();
+        Some(released)
     }
 
     /// Does one thing that a misbehaving VM has to do by `now`.
@@ -445,6 +479,7 @@ impl<F: Fabric> Instrumented<F> {
     pub fn end_misbehaviour(&mut self, now: Instant, vm: VmId) -> Option<Misbehaviour> {
         let misbehave = self.edge.as_mut()?.misbehave.as_mut()?;
         let (misbehaviour, is_down) = misbehave.end(now, vm)?;
+        self.set_watched();
         if is_down && self.fabric.set_link(vm, true).is_err() {
             self.misbehave_mut().refused(vm);
         }
@@ -479,17 +514,18 @@ impl<F: Fabric> Instrumented<F> {
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
         }
-        if let (Some(moved), Read::Frame(length)) = (&mut self.moved, read)
-            && moved.received(now.now(), vm, buffer.get(..length).unwrap_or_default())
-        {
-            self.set_watched();
+        if let (Some(moved), Read::Frame(length)) = (&mut self.moved, read) {
+            moved.received(now.now(), vm, buffer.get(..length).unwrap_or_default());
         }
-        match read {
-            Read::Frame(length) if self.misbehave().is_some() => {
+        let read = match read {
+            Read::Frame(length) if self.misbehave().is_some_and(Misbehave::goes_on) => {
                 self.receive_misbehaving(now.now(), (vm, length), buffer)
             }
             _ => read,
-        }
+        };
+        // It may have been the last frame that there was to see, or was held.
+        self.set_watched();
+        read
     }
 
     /// Has `vm` do with the frame in `buffer` what its misbehaviour makes of it, if it misbehaves.
@@ -524,19 +560,23 @@ impl<F: Fabric> Instrumented<F> {
 
     #[cold]
     fn write_watched(&mut self, mut now: impl Now, vm: VmId, frame: &[u8]) -> Write {
-        let Some(mut edge) = self.edge.take() else {
-            return self.write_shown(None, now, vm, frame);
+        let mut edge = self.edge.take();
+        let (misbehave, impair) = match edge.as_deref_mut() {
+            Some(edge) => (edge.misbehave.as_mut(), edge.impair.as_mut()),
+            None => (None, None),
         };
-        let sent = match &mut edge.misbehave {
+        let sent = match misbehave {
             Some(misbehave) => misbehave.sends(&mut now, vm, frame),
             None => Some(frame),
         };
         let written = match sent {
-            Some(frame) => self.write_shown(edge.impair.as_mut(), now, vm, frame),
+            Some(frame) => self.write_shown(impair, now, vm, frame),
             // As the VM sees it, it is.
             None => Write::Sent,
         };
-        self.edge = Some(edge);
+        self.edge = edge;
+        // It may have been the last frame that there was to see.
+        self.set_watched();
         written
     }
 
@@ -568,9 +608,8 @@ impl<F: Fabric> Instrumented<F> {
         }
         if let (Some(moved), Write::Sent) = (&mut self.moved, written)
             && !impaired.is_dropped()
-            && moved.sent(now.now(), vm, frame)
         {
-            self.set_watched();
+            moved.sent(now.now(), vm, frame);
         }
         written
     }
@@ -616,6 +655,10 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     }
 
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), F::Error> {
+        if let Some(moved) = &mut self.moved {
+            vms.iter().for_each(|vm| moved.stop(*vm));
+            self.set_watched();
+        }
         self.fabric.unplug(vms)
     }
 

@@ -2,6 +2,8 @@
 //!
 //! What each does is [`Misbehaving`]'s. Here the frames of all of them pass, and what they have done is kept for the report.
 
+use std::collections::VecDeque;
+
 use rustc_hash::FxHashMap;
 
 use super::impair::Noted;
@@ -10,12 +12,33 @@ use crate::time::{Instant, Now};
 use crate::vm::{
     Act, Misbehaving, Misbehaviour, Misdeeds, Receiving, RxFilter, Sending, Station, VmId,
 };
-use crate::wire::LARGEST_FRAME;
+use crate::wire::{LARGEST_FRAME, MacAddr};
 
 /// VMs that misbehave at a time at most.
 pub const MAX_MISBEHAVING: usize = 64;
 /// Misbehaviours of a run at most.
 pub const MAX_MISBEHAVIOURS: usize = 256;
+/// Times that links were down which are remembered, the last ones.
+const MAX_DOWNS: usize = 4_096;
+/// The most copies of frames that floods may make in a second, on all ports together: a kernel takes about two microseconds
+/// for each, and this process as much.
+const MOST_COPIES: u64 = 250_000;
+
+/// Checks that a network of so many ports can carry `rate` frames a second that go to all of them.
+///
+/// # Errors
+/// If it can't; says what is expected.
+pub fn check_copies_of(rate: u64, ports: usize) -> Result<(), String> {
+    let others = (ports as u64).saturating_sub(1);
+    let copies = rate.saturating_mul(others);
+    if copies <= MOST_COPIES {
+        return Ok(());
+    }
+    let most = MOST_COPIES / others.max(1);
+    Err(format!(
+        "{rate} frames/s to {ports} ports are {copies} copies a second; expected {most} frames/s at most, or fewer VMs"
+    ))
+}
 
 /// The misbehaviour of one VM, and what it has done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,14 +58,39 @@ pub struct MisbehaviourRecord {
 }
 
 /// All VMs that misbehave, or have.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Misbehave {
     active: FxHashMap<VmId, Active>,
     records: Vec<MisbehaviourRecord>,
     /// Frames of pings that were neither sent nor taken, if these are noted.
     noted: Option<Noted>,
+    /// The times for which links were down, until `None` if one still is; the oldest first.
+    downs: VecDeque<(VmId, Instant, Option<Instant>)>,
     /// The frame that was made last, or changed before it is sent.
     scratch: Vec<u8>,
+}
+
+/// Takes note that the link of `vm` goes up, or down, at `now`.
+fn turned(
+    downs: &mut VecDeque<(VmId, Instant, Option<Instant>)>,
+    vm: VmId,
+    now: Instant,
+    up: bool,
+) {
+    let open =
+        |(of, _, until): &&mut (VmId, Instant, Option<Instant>)| *of == vm && until.is_none();
+    match up {
+        true => downs
+            .iter_mut()
+            .rev()
+            .find(open)
+            .into_iter()
+            .for_each(|last| last.2 = Some(now)),
+        false => downs.push_back((vm, now, None)),
+    }
+    if downs.len() > MAX_DOWNS {
+        downs.pop_front();
+    }
 }
 
 #[derive(Debug)]
@@ -50,17 +98,6 @@ struct Active {
     misbehaving: Misbehaving,
     /// The index of its record.
     record: usize,
-}
-
-impl Default for Misbehave {
-    fn default() -> Misbehave {
-        Misbehave {
-            active: FxHashMap::default(),
-            records: Vec::new(),
-            noted: None,
-            scratch: vec![0; LARGEST_FRAME],
-        }
-    }
 }
 
 impl Misbehave {
@@ -74,14 +111,15 @@ impl Misbehave {
         self.noted.as_mut().map_or_else(Vec::new, Noted::take)
     }
 
-    /// Makes `vm` misbehave from `now` on until `end` at the latest. The error says why it can't.
+    /// Makes `vm` misbehave from `now` on until `end` at the latest. Returns the hardware address that it sends from in place of
+    /// its own, if that is another. The error says why it can't.
     pub(super) fn begin(
         &mut self,
         (now, end): (Instant, Instant),
         vm: VmId,
         misbehaviour: Misbehaviour,
         (station, seed): (Station, u64),
-    ) -> Result<(), String> {
+    ) -> Result<Option<MacAddr>, String> {
         if self.is_misbehaving(vm) {
             let other = self.active.get(&vm).map(|of| of.misbehaving.misbehaviour());
             let other = other.map_or_else(String::new, |other| other.to_string());
@@ -95,15 +133,18 @@ impl Misbehave {
                 "{most} VMs misbehave already; expected no more at a time"
             ));
         }
-        if self.records.len() >= MAX_MISBEHAVIOURS {
+        let begun = self.records.iter().filter(|each| each.refused.is_none());
+        if begun.count() >= MAX_MISBEHAVIOURS {
             let most = MAX_MISBEHAVIOURS;
             return Err(format!(
                 "there were {most} misbehaviours already; expected no more in a run"
             ));
         }
+        self.scratch.resize(LARGEST_FRAME, 0);
         // One that has ended, and holds something still, drops that.
         self.forget(vm);
         let misbehaving = Misbehaving::new((now, end), misbehaviour, station, seed);
+        let wrong_mac = misbehaving.wrong_mac();
         let record = self.records.len();
         self.record(now, vm, misbehaviour, None);
         self.active.insert(
@@ -113,14 +154,13 @@ impl Misbehave {
                 record,
             },
         );
-        Ok(())
+        Ok(wrong_mac)
     }
 
-    /// Takes note that `vm` was to misbehave at `now`, and does not.
+    /// Takes note that `vm` was to misbehave at `now`, and does not. Those of a plan are refused, so there are no more of
+    /// them than it has.
     pub(super) fn refuse(&mut self, now: Instant, vm: VmId, what: Misbehaviour, why: String) {
-        if self.records.len() < MAX_MISBEHAVIOURS {
-            self.record(now, vm, what, Some(why));
-        }
+        self.record(now, vm, what, Some(why));
     }
 
     fn record(
@@ -148,6 +188,9 @@ impl Misbehave {
             return None;
         }
         let is_down = active.misbehaving.end(now);
+        if is_down {
+            turned(&mut self.downs, vm, now, true);
+        }
         if let Some(record) = record {
             record.ended = Some(now);
         }
@@ -158,8 +201,16 @@ impl Misbehave {
 
     /// Drops what is left of `vm`, which stops.
     pub(super) fn forget(&mut self, vm: VmId) {
-        if let Some(active) = self.active.remove(&vm) {
+        if let Some(mut active) = self.active.remove(&vm) {
+            active.misbehaving.drop_held();
             self.keep(&active);
+        }
+    }
+
+    /// From now on others know `vm` as `station`.
+    pub(super) fn set_station(&mut self, vm: VmId, station: Station) {
+        if let Some(active) = self.active.get_mut(&vm) {
+            active.misbehaving.set_station(station);
         }
     }
 
@@ -174,6 +225,11 @@ impl Misbehave {
         if self.active.get(&vm).is_some_and(is_over) {
             self.forget(vm);
         }
+    }
+
+    /// Returns true if VMs misbehave, or hold frames of the time when they did.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.active.is_empty()
     }
 
     /// Returns true if `vm` misbehaves.
@@ -197,6 +253,16 @@ impl Misbehave {
         let mut vms: Vec<VmId> = vms.filter(|vm| self.is_misbehaving(*vm)).collect();
         vms.sort_unstable();
         vms
+    }
+
+    /// Frames per second that those make together that misbehave now.
+    pub(super) fn rate(&self) -> u64 {
+        let now = self
+            .active
+            .iter()
+            .filter(|(vm, _)| self.is_misbehaving(**vm));
+        now.map(|(_, of)| u64::from(of.misbehaving.misbehaviour().rate()))
+            .sum()
     }
 
     /// The misbehaviours so far, in the order of their beginnings.
@@ -233,8 +299,19 @@ impl Misbehave {
         }
         let misbehaving = &mut self.active.get_mut(&vm)?.misbehaving;
         let act = misbehaving.poll(now, &mut self.scratch);
+        if let Some(Act::Link(up)) = act {
+            turned(&mut self.downs, vm, now, up);
+        }
         self.forget_if_over(vm);
         Some((vm, act?))
+    }
+
+    /// Returns true if the link of `vm` was down at `at`, not long ago, because it flaps.
+    pub(super) fn was_link_down(&self, vm: VmId, at: Instant) -> bool {
+        let lasted = |(of, from, until): &(VmId, Instant, Option<Instant>)| {
+            *of == vm && *from <= at && until.is_none_or(|until| at < until)
+        };
+        self.downs.iter().any(lasted)
     }
 
     /// The frame of that length that was made last.

@@ -8,6 +8,7 @@ mod environment;
 mod event_log;
 mod event_words;
 mod floods;
+mod fragments;
 mod frame_drop;
 mod impair;
 mod instrument;
@@ -43,7 +44,9 @@ pub use self::instrument_kind::{
 };
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
-pub use self::misbehave::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, MisbehaviourRecord};
+pub use self::misbehave::{
+    MAX_MISBEHAVING, MAX_MISBEHAVIOURS, MisbehaviourRecord, check_copies_of,
+};
 pub use self::path_state::{BridgeState, PathState, PortCounters, PortState, StpState};
 pub use self::recording::Recording;
 pub use self::relocation::{

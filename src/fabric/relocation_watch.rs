@@ -37,8 +37,8 @@ impl Sightings {
 #[derive(Debug, Default)]
 pub(super) struct RelocationWatch {
     watched: FxHashMap<VmId, Watched>,
-    /// Those of which something is left to see.
-    incomplete: usize,
+    /// The number of those of which there is something left to see.
+    left: usize,
 }
 
 #[derive(Debug)]
@@ -46,72 +46,76 @@ struct Watched {
     mac: MacAddr,
     since: Instant,
     seen: Sightings,
+    /// There is nothing left to see.
+    is_over: bool,
 }
 
 impl RelocationWatch {
     /// Begins to watch `vm`, which has this address, at `since`.
     pub(super) fn begin(&mut self, vm: VmId, mac: MacAddr, since: Instant) {
         self.end(vm);
-        let seen = Sightings::default();
-        self.watched.insert(vm, Watched { mac, since, seen });
-        self.incomplete += 1;
+        let watched = Watched {
+            mac,
+            since,
+            seen: Sightings::default(),
+            is_over: false,
+        };
+        self.watched.insert(vm, watched);
+        self.left += 1;
     }
 
-    /// Ends to watch `vm`.
+    /// Forgets what was seen of `vm`, and ends to watch it.
     pub(super) fn end(&mut self, vm: VmId) {
-        let ended = self.watched.remove(&vm);
-        let was_incomplete = ended.is_some_and(|ended| !ended.seen.is_complete());
-        self.incomplete -= usize::from(was_incomplete);
+        self.stop(vm);
+        self.watched.remove(&vm);
     }
 
-    /// Returns what was seen of `vm` so far, if it is watched.
+    /// Ends to watch `vm`, which stops.
+    pub(super) fn stop(&mut self, vm: VmId) {
+        if let Some(watched) = self.watched.get_mut(&vm) {
+            self.left -= usize::from(!watched.is_over);
+            watched.is_over = true;
+        }
+    }
+
+    /// Returns what was seen of `vm` so far, if it is watched or was.
     pub(super) fn of(&self, vm: VmId) -> Option<Sightings> {
         self.watched.get(&vm).map(|watched| watched.seen)
     }
 
     /// Returns true if there is something left to see.
     pub(super) const fn goes_on(&self) -> bool {
-        self.incomplete > 0
+        self.left > 0
     }
 
-    /// `vm` has received `frame` at `now`. Returns true if there is nothing left to see of it since.
-    pub(super) fn received(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> bool {
+    /// `vm` has received `frame` at `now`.
+    pub(super) fn received(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
         self.see(now, vm, |mac, seen| {
             seen.first_in.get_or_insert(now);
             if frame.first_chunk() == Some(&mac.0) {
                 seen.first_to_itself.get_or_insert(now);
             }
-        })
+        });
     }
 
-    /// `vm` has sent `frame` at `now`. Returns true if there is nothing left to see of it since.
-    pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> bool {
+    /// `vm` has sent `frame` at `now`.
+    pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
         self.see(now, vm, |_, seen| {
             if seen.first_out.is_none() {
                 seen.first_out = Some(now);
                 seen.first_out_is_answer = is_answer(frame);
             }
-        })
+        });
     }
 
-    /// Takes in what is seen of `vm` at `now`, if something is left to see. Returns true if nothing is since.
-    fn see(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        take_in: impl FnOnce(MacAddr, &mut Sightings),
-    ) -> bool {
+    fn see(&mut self, now: Instant, vm: VmId, look: impl FnOnce(MacAddr, &mut Sightings)) {
         let watched = self.watched.get_mut(&vm);
-        let Some(watched) = watched.filter(|watched| watched.since <= now) else {
-            return false;
+        let Some(watched) = watched.filter(|of| !of.is_over && of.since <= now) else {
+            return;
         };
-        if watched.seen.is_complete() {
-            return false;
-        }
-        take_in(watched.mac, &mut watched.seen);
-        let is_complete = watched.seen.is_complete();
-        self.incomplete -= usize::from(is_complete);
-        is_complete
+        look(watched.mac, &mut watched.seen);
+        watched.is_over = watched.seen.is_complete();
+        self.left -= usize::from(watched.is_over);
     }
 }
 
@@ -155,21 +159,13 @@ mod tests {
         let mut watch = RelocationWatch::default();
         watch.begin(vm, own, at(1));
         let request = arp(ArpPacket::REQUEST, other, MacAddr::BROADCAST);
-        assert!(!watch.received(at(0), vm, &request), "it is to come");
-        assert!(!watch.received(at(1), stranger, &request));
-        assert!(!watch.received(at(2), vm, &request));
+        watch.received(at(0), vm, &request);
+        assert_eq!(watch.of(vm), Some(Sightings::default()), "it is to come");
+        watch.received(at(1), stranger, &request);
+        watch.received(at(2), vm, &request);
         watch.sent(at(3), vm, &arp(ArpPacket::REPLY, own, other));
         assert!(watch.goes_on());
-        assert!(watch.received(at(4), vm, &arp(ArpPacket::REPLY, other, own)));
-        assert!(!watch.goes_on());
-        watch.begin(stranger, other, at(4));
-        let to_itself = arp(ArpPacket::REPLY, own, other);
-        assert!(!watch.received(at(5), stranger, &to_itself));
-        assert!(watch.sent(at(5), stranger, &request), "it came last");
-        assert!(!watch.goes_on());
-        watch.begin(stranger, other, at(5));
-        assert!(watch.goes_on());
-        watch.end(stranger);
+        watch.received(at(4), vm, &arp(ArpPacket::REPLY, other, own));
         assert!(!watch.goes_on());
         watch.sent(at(5), vm, &request);
         watch.received(at(6), vm, &request);
@@ -182,5 +178,26 @@ mod tests {
         assert_eq!(watch.of(vm), Some(seen));
         watch.end(vm);
         assert_eq!(watch.of(vm), None);
+    }
+
+    #[test]
+    fn a_vm_is_watched_until_it_has_sent_and_received_or_stops() {
+        let own = MacAddr([2, 0, 0, 0, 0, 1]);
+        let (vm, silent, now) = (VmId(3), VmId(4), Instant::ZERO);
+        let frame = arp(ArpPacket::REPLY, own, own);
+        let mut watch = RelocationWatch::default();
+        for vm in [vm, silent, silent] {
+            watch.begin(vm, own, now);
+        }
+        watch.received(now, vm, &frame);
+        watch.sent(now, vm, &frame);
+        assert!(watch.goes_on());
+        watch.sent(now, silent, &frame);
+        watch.stop(silent);
+        assert!(!watch.goes_on());
+        assert_eq!(watch.of(silent).and_then(|seen| seen.first_out), Some(now));
+        watch.end(silent);
+        watch.end(vm);
+        assert!(!watch.goes_on());
     }
 }

@@ -338,8 +338,8 @@ impl<F: Fabric> Hypervisor<F> {
                         self.announce_move(now, vm, announcing);
                         return Ok(true);
                     }
-                    Some((_, vm, Due::Misbehave(misbehaviour, lasts))) => {
-                        self.misbehave_as_planned(now, vm, misbehaviour, lasts);
+                    Some((due, vm, Due::Misbehave(misbehaviour, lasts))) => {
+                        self.misbehave_as_planned(now, (due, vm), misbehaviour, lasts);
                         return Ok(true);
                     }
                     Some((_, vm, Due::Behave)) => Command::Behave(vec![vm]),
@@ -380,6 +380,10 @@ impl<F: Fabric> Hypervisor<F> {
             let Some(slot) = self.slots.get_mut(vm.index()).and_then(Option::take) else {
                 continue;
             };
+            if self.offenders.contains(vm) {
+                // It may be known by several addresses.
+                self.stations.retain(|_, of| of != vm);
+            }
             if self.stations.get(&slot.vm.mac()) == Some(vm) {
                 self.stations.remove(&slot.vm.mac());
             }

@@ -1,11 +1,11 @@
 //! VMs that misbehave on purpose: by command, or on the schedule of a phase.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::lifecycle::Due;
-use super::marks::next_ping;
 use super::{Hypervisor, Phase};
-use crate::fabric::{Fabric, Notice};
+use crate::fabric::{Fabric, Notice, check_copies_of};
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, VmId};
@@ -25,18 +25,42 @@ impl<F: Fabric> Hypervisor<F> {
                 "{vm} can't misbehave: {shared}; expected a lab in a namespace that it makes, such as --netns private"
             ));
         }
+        if let Err(expected) = misbehaviour.check() {
+            return Err(format!("{vm} can't do {misbehaviour}: {expected}"));
+        }
         if self.is_stopping {
             return Err("the run is ending; expected a misbehaviour before that".to_owned());
         }
         let station = self.vm(vm).map(|vm| vm.station());
         let station = station.ok_or_else(|| format!("{vm} is not up; expected a VM that is"))?;
+        if let (Misbehaviour::Steal(address), Some(thief)) = (misbehaviour, self.vm(vm))
+            && thief.has_address(address)
+        {
+            return Err(format!(
+                "{address} is {vm}'s own address; expected another's"
+            ));
+        }
+        if misbehaviour.rate() > 0 {
+            let rate = self.fabric.misbehaving_rate() + u64::from(misbehaviour.rate());
+            let ports = self.slots.iter().flatten().count();
+            check_copies_of(rate, ports)
+                .map_err(|why| format!("{vm} can't do {misbehaviour}: {why}"))?;
+        }
         let seed = self.seed ^ u64::from(vm.0) ^ now.as_nanos();
         let lasts = lasts.map_or(LONGEST_MISBEHAVIOUR, |lasts| {
             lasts.min(LONGEST_MISBEHAVIOUR)
         });
         let times = (now, now + lasts);
-        self.fabric
-            .begin_misbehaviour(times, vm, misbehaviour, (station, seed))?;
+        let begun = self
+            .fabric
+            .begin_misbehaviour(times, vm, misbehaviour, (station, seed));
+        if let Some(wrong) = begun? {
+            // Others go on to know it by that.
+            self.stations.entry(wrong).or_insert(vm);
+        }
+        if let Misbehaviour::Steal(address) = misbehaviour {
+            self.note_theft(address);
+        }
         self.expect_misbehaviour_of(vm);
         self.mark_misbehaviour(now, vm, misbehaviour, "");
         self.set_rx_filter(vm);
@@ -47,16 +71,17 @@ impl<F: Fabric> Hypervisor<F> {
         Ok(())
     }
 
-    /// Carries out a misbehaviour that is due by the schedule of a phase, with which it ends.
+    /// Carries out a misbehaviour that is due at `due` by the schedule of a phase, with which it ends. That it begins late makes
+    /// it end no later: another one may be due then.
     pub(super) fn misbehave_as_planned(
         &mut self,
         now: Instant,
-        vm: VmId,
+        (due, vm): (Instant, VmId),
         misbehaviour: Misbehaviour,
         lasts: Option<Duration>,
     ) {
-        let rest = self.phase_end.map(|end| end - now);
-        match self.misbehave(now, vm, misbehaviour, lasts.or(rest)) {
+        let end = lasts.map(|lasts| due + lasts).or(self.phase_end);
+        match self.misbehave(now, vm, misbehaviour, end.map(|end| end - now)) {
             Ok(()) => self.lifecycle.ends_with_phase(vm),
             Err(why) => self.fabric.refuse_misbehaviour(now, vm, misbehaviour, why),
         }
@@ -92,7 +117,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Keeps response from mark to mark if a VM is to misbehave in one of `phases`.
+    /// Keeps response before, during and after misbehaviours if a VM is to misbehave in one of `phases`.
     pub(super) fn expect_misbehaviours(&mut self, phases: &[Phase]) {
         for planned in phases.iter().flat_map(|phase| &phase.misbehaviours) {
             self.expect_misbehaviour_of(planned.vm);
@@ -106,28 +131,41 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.offenders.push(vm);
         self.buffer.flush(&mut self.recorder);
-        let (flows, slots) = (&self.flows, &self.slots);
-        let next = || flows.iter().map(|flow| next_ping(flow, slots));
-        self.recorder.keep_responses(next);
+        self.recorder.keep_responses();
         let from_vm = self.slots.get(vm.index()).and_then(Option::as_ref);
         let from_vm = from_vm.map_or(&[][..], |slot| slot.flows.as_slice());
-        let mut own = from_vm.to_vec();
-        own.extend(self.flows_to(vm));
-        own.into_iter().for_each(|flow| self.recorder.set_own(flow));
-    }
-
-    /// A flow between these VMs was added.
-    pub(super) fn tell_own(&mut self, flow: FlowId, source: VmId, target: Option<VmId>) {
-        let is_offender = |vm: &VmId| self.offenders.contains(vm);
-        if is_offender(&source) || target.as_ref().is_some_and(is_offender) {
-            self.recorder.set_own(flow);
+        let mut flows = from_vm.to_vec();
+        flows.extend(self.flows_to(vm));
+        for flow in flows {
+            self.recorder.set_misbehaving(flow);
         }
     }
 
-    /// Sets the mark that a beginning or an end is: `vm9-silent`, or `vm9-silent-over`.
+    /// Remembers whose the address is that is stolen now: frames to it may have the thief's hardware address.
+    fn note_theft(&mut self, address: IpAddr) {
+        let slots = self.slots.iter().zip(0..);
+        let mut vms = slots.filter_map(|(slot, id)| Some((&slot.as_ref()?.vm, VmId(id))));
+        let owner = vms.find(|(vm, _)| vm.has_address(address));
+        if let Some((_, owner)) = owner
+            && !self.thefts.contains(&(address, owner))
+        {
+            self.thefts.push((address, owner));
+        }
+    }
+
+    /// A flow between these VMs was added.
+    pub(super) fn tell_misbehaving(&mut self, flow: FlowId, source: VmId, target: Option<VmId>) {
+        let is_offender = |vm: &VmId| self.offenders.contains(vm);
+        if is_offender(&source) || target.as_ref().is_some_and(is_offender) {
+            self.recorder.set_misbehaving(flow);
+        }
+    }
+
+    /// Sets the mark that a beginning or an end is, `vm9-silent` or `vm9-silent-over`, from which on response is told apart.
     fn mark_misbehaviour(&mut self, now: Instant, vm: VmId, what: Misbehaviour, end: &str) {
         if let Ok(name) = format!("{vm}-{}{end}", what.name()).parse() {
             self.mark(now, name, what.to_string());
         }
+        self.recorder.divide_responses(now);
     }
 }

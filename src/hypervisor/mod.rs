@@ -24,6 +24,7 @@ mod totals;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -198,6 +199,8 @@ pub struct Hypervisor<F> {
     marked_changes: MarkOn,
     /// VMs that misbehave at some time of the run, as far as is known.
     offenders: Vec<VmId>,
+    /// Addresses that were stolen, and the VMs whose they are.
+    thefts: Vec<(IpAddr, VmId)>,
     /// Moves of VMs so far.
     moves: Moves,
     /// What is known of failed pings, if that is looked for.
@@ -242,6 +245,7 @@ impl<F: Fabric> Hypervisor<F> {
             groups: Groups::default(),
             marked_changes: MarkOn::default(),
             offenders: Vec::new(),
+            thefts: Vec::new(),
             moves: Moves::default(),
             loss_search: None,
             recorder,
@@ -271,6 +275,9 @@ impl<F: Fabric> Hypervisor<F> {
         config: VmConfig,
     ) -> Result<(), F::Error> {
         let mut vm = Vm::new(now, config);
+        if self.loss_search.is_some() {
+            vm.keep_ignored_echoes();
+        }
         self.fabric.plug(id, &vm.rx_filter())?;
         // What it says at first is asked for here.
         vm.take_dirty();
@@ -319,7 +326,7 @@ impl<F: Fabric> Hypervisor<F> {
         });
         self.recorder.add_flow();
         self.recorder.set_source(id, config.source);
-        self.tell_own(id, config.source, config.target);
+        self.tell_misbehaving(id, config.source, config.target);
         Some(id)
     }
 
@@ -355,7 +362,7 @@ impl<F: Fabric> Hypervisor<F> {
         !self.flows.is_empty()
     }
 
-    /// Returns the VM with the MAC address `mac`.
+    /// Returns the VM with the MAC address `mac`, which may be one that it has used in place of its own.
     pub fn station(&self, mac: MacAddr) -> Option<VmId> {
         self.stations.get(&mac).copied()
     }

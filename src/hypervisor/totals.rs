@@ -63,6 +63,7 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(Some(slot)) = self.slots.get(vm.index()) {
             // If it fails, the old filter drops ARP requests for a new address: its pings count as unresolved.
             let _ = self.fabric.set_rx_filter(vm, &slot.vm.rx_filter());
+            self.fabric.set_station(vm, slot.vm.station());
         }
     }
 }

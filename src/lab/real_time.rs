@@ -1,17 +1,23 @@
 //! Labs on TAPs, in real time, driven by the reactor.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::build::time_of_day_at_zero;
 use super::control::{MOST_CAPTURES, listen};
+use super::steps::not_told_of_drops;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
+use crate::fabric::Place;
 use crate::hypervisor::{AttributeLoss, Hypervisor};
 use crate::reactor::{End, MAX_CLIENTS, MAX_REFUSED, Reactor, Ready, Source, Sources, Watcher};
-use crate::system::{self, HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric};
+use crate::system::{
+    self, DESCRIPTORS_OF_A_DROP_WATCH, DESCRIPTORS_OF_A_NAMESPACE, HookEnd, HookEvent, PollHandle,
+    StopSignals, SystemError, TapFabric,
+};
 use crate::time::{Clock, Instant, MonotonicClock};
 
-/// File descriptors of a run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
+/// File descriptors of any run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
 const OTHER_DESCRIPTORS: u64 = 16;
 /// Those of clients: the handle of their poll, two for each, who may read a stream, one for each that is refused, and the
 /// files of their captures.
@@ -70,11 +76,11 @@ impl<'a> TapLab<'a> {
         let started = MonotonicClock.now();
         if plan.attribute_loss == AttributeLoss::On {
             // Before anything is made.
-            system::check_drop_watch()?;
+            system::check_drop_watch().map_err(not_told_of_drops)?;
         }
         system::raise_descriptor_limit()?;
         let listeners = listen(&mut plan)?;
-        let mut other_descriptors = system::open_descriptors() + OTHER_DESCRIPTORS;
+        let mut other_descriptors = system::open_descriptors() + other_descriptors(&plan);
         if !listeners.is_empty() {
             other_descriptors += CLIENT_DESCRIPTORS;
         }
@@ -174,6 +180,22 @@ impl Driver<TapFabric> for RealTime {
     fn signals(&mut self) -> &mut StopSignals {
         self.reactor.signals_mut()
     }
+}
+
+/// The file descriptors that a run of `plan` opens beside those of TAPs and clients.
+fn other_descriptors(plan: &Experiment) -> u64 {
+    let moves = plan.phases.iter().flat_map(|phase| &phase.moves);
+    let beside = moves.filter_map(|planned| match &planned.relocation.to {
+        Place::Namespace(name) => Some(name),
+        _ => None,
+    });
+    let beside: HashSet<&String> = beside.collect();
+    let of_moves = beside.len() as u64 * DESCRIPTORS_OF_A_NAMESPACE;
+    let of_losses = match plan.attribute_loss {
+        AttributeLoss::Off => 0,
+        AttributeLoss::Auto | AttributeLoss::On => DESCRIPTORS_OF_A_DROP_WATCH,
+    };
+    OTHER_DESCRIPTORS + of_moves + of_losses
 }
 
 /// Runs the user's hook, if there is one.

@@ -122,7 +122,7 @@ where
         }
         self.hypervisor
             .attribute_losses(self.plan.attribute_loss)
-            .map_err(SystemError::from)?;
+            .map_err(|error| not_told_of_drops(error.into()))?;
         Ok(())
     }
 
@@ -451,4 +451,14 @@ where
         // Errors are returned by close alone.
         let _ = self.take_away();
     }
+}
+
+/// The kernel is to tell of the frames that it drops, and does not.
+pub(super) fn not_told_of_drops(error: SystemError) -> SystemError {
+    let needed = error
+        .advice()
+        .map_or_else(String::new, |advice| format!("{advice}, or "));
+    error.asked_for_by("--attribute-loss on").advise(format!(
+        "{needed}--attribute-loss auto, which goes by counters without it"
+    ))
 }

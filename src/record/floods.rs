@@ -30,6 +30,16 @@ impl FloodKind {
         FloodKind::UnknownUnicast,
     ];
 
+    /// The name, as in reports: `arp_request`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FloodKind::ArpRequest => "arp_request",
+            FloodKind::Broadcast => "broadcast",
+            FloodKind::Multicast => "multicast",
+            FloodKind::UnknownUnicast => "unknown_unicast",
+        }
+    }
+
     /// The words for it.
     pub const fn words(self) -> &'static str {
         match self {
@@ -71,5 +81,18 @@ impl Floods {
     /// The frames of `kind`, for changes.
     pub(crate) fn get_mut(&mut self, kind: FloodKind) -> Option<&mut FloodCounts> {
         self.0.get_mut(kind as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_the_name_that_reports_have() {
+        for kind in FloodKind::ALL {
+            let json = serde_json::to_string(&kind).unwrap();
+            assert_eq!(json, format!("{:?}", kind.name()));
+        }
     }
 }

@@ -27,7 +27,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Latency, MarkMetric, MarkName, Response, Responses};
+use super::{Latency, MarkMetric, MarkName};
 use crate::load::FlowId;
 use crate::time::Instant;
 
@@ -48,8 +48,6 @@ pub struct Marks {
     untold: u64,
     /// By flow: how far its pings have ended.
     ends: Vec<Ends>,
-    /// `None` unless a VM misbehaves.
-    responses: Option<Box<Responses>>,
 }
 
 /// A mark, and the figures of the flows until the next one.
@@ -113,28 +111,7 @@ impl Marks {
             marks: Vec::new(),
             untold: 0,
             ends: ends.collect(),
-            responses: None,
         }
-    }
-
-    /// Keeps response from mark to mark from now on. `so_far` are the figures of all flows up to now.
-    pub(super) fn keep_responses(&mut self, so_far: impl FnOnce() -> Response) {
-        if self.responses.is_none() {
-            let responses = self.responses.insert(Box::default());
-            responses.begin(self.marks.len(), so_far());
-        }
-    }
-
-    /// One of the ends of `flow` is a VM that misbehaves at some time.
-    pub(super) fn set_own(&mut self, flow: FlowId) {
-        if let Some(responses) = &mut self.responses {
-            responses.set_own(flow);
-        }
-    }
-
-    /// Returns response from mark to mark, if that is kept: that of the mark with an index is the one behind that.
-    pub fn responses(&self) -> Option<&Responses> {
-        self.responses.as_deref()
     }
 
     /// Sets a mark at `at`, or at the last one if that is later, as it is of a phase that begins behind its schedule.
@@ -176,11 +153,6 @@ impl Marks {
             let (due, since) = (due.nanos_since(mark.at), received.nanos_since(mark.at));
             mark.change(flow, |figures| figures.passed(due, since));
         }
-        if let Some(window) = self.window_of(mark, due)
-            && let Some(responses) = &mut self.responses
-        {
-            responses.passed(window, flow, due, received);
-        }
         self.ended(flow, sequence, End { mark, passes: true });
     }
 
@@ -190,11 +162,6 @@ impl Marks {
         if let Some(mark) = mark.and_then(|index| self.marks.get_mut(usize::from(index))) {
             let due = due.nanos_since(mark.at);
             mark.change(flow, |figures| figures.failed(due));
-        }
-        if let Some(window) = self.window_of(mark, due)
-            && let Some(responses) = &mut self.responses
-        {
-            responses.failed(window, flow);
         }
         let passes = false;
         self.ended(flow, sequence, End { mark, passes });
@@ -215,15 +182,6 @@ impl Marks {
         let mark = self.marks.get(index)?;
         let is_within = mark.end.is_none_or(|end| due < end);
         u8::try_from(index).ok().filter(|_| is_within)
-    }
-
-    /// The window of response of a ping due at `due`, which belongs to the mark with that index.
-    fn window_of(&self, mark: Option<u8>, due: Instant) -> Option<usize> {
-        let is_before = || self.marks.first().is_none_or(|first| due < first.at);
-        match mark {
-            Some(index) => Some(usize::from(index) + 1),
-            None => is_before().then_some(0),
-        }
     }
 
     /// Takes in the end of a ping, and all that waited for it.

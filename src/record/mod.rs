@@ -62,6 +62,6 @@ pub use pauses::{Pause, Pauses};
 pub use phase::{Phase, Work};
 pub use recorder::{Limits, Member, MemberCounts, Recorder};
 pub use responses::{Response, Responses, Window};
-pub use sparse::SparseLatency;
+pub use sparse::{LeanLatency, SparseLatency};
 pub use timeline::Interval;
 pub use totals::{Count, Totals};

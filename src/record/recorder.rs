@@ -13,9 +13,9 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, Attribution, DropReason, Drops, ErrorCounts, Interval, Latency, Links, LossMethod,
-    Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause, Pauses, Response, Scope,
-    Totals,
+    Addresses, Attribution, DropReason, Drops, ErrorCounts, Interval, Latency, LeanLatency, Links,
+    LossMethod, Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause, Pauses, Response,
+    Responses, Scope, Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -102,6 +102,8 @@ struct Details {
     /// `None` until the first mark is set.
     marks: Option<Marks>,
     by_group: Option<ByGroup>,
+    /// `None` until a VM misbehaves, or is expected to.
+    responses: Option<Responses>,
     /// `None` until the first VM is moved.
     moves: Option<Moves>,
 }
@@ -505,33 +507,32 @@ impl Recorder {
         marks.set(at, name, detail);
     }
 
-    /// Keeps response from mark to mark from now on, because a VM misbehaves or will. `next` are as [`Recorder::mark`] has
-    /// them.
-    pub fn keep_responses<N>(&mut self, next: impl FnOnce() -> N)
-    where
-        N: Iterator<Item = u64>,
-    {
-        let is_kept = self
-            .marks()
-            .is_some_and(|marks| marks.responses().is_some());
-        if is_kept {
+    /// Keeps response before, during and after misbehaviours from now on, because a VM misbehaves or will.
+    pub fn keep_responses(&mut self) {
+        if self.responses().is_some() {
             return;
         }
         let totals = self.totals();
         let so_far = Response {
             answered: totals.received,
             unanswered: totals.failed(),
-            latency: (totals.received > 0).then(|| Box::new(self.latency(Metric::Response))),
+            latency: LeanLatency::from(&self.latency(Metric::Response)),
         };
-        let marks = &mut self.details.get_or_insert_default().marks;
-        let marks = marks.get_or_insert_with(|| Marks::new(next()));
-        marks.keep_responses(|| so_far);
+        let details = self.details.get_or_insert_default();
+        details.responses = Some(Responses::new(so_far));
+    }
+
+    /// A misbehaviour begins or ends at `at`.
+    pub fn divide_responses(&mut self, at: Instant) {
+        if let Some(responses) = self.responses_mut() {
+            responses.begin(at);
+        }
     }
 
     /// An end of `flow` is a VM that misbehaves at some time.
-    pub fn set_own(&mut self, flow: FlowId) {
-        if let Some(marks) = self.details.as_mut().and_then(|all| all.marks.as_mut()) {
-            marks.set_own(flow);
+    pub fn set_misbehaving(&mut self, flow: FlowId) {
+        if let Some(responses) = self.responses_mut() {
+            responses.set_misbehaving(flow);
         }
     }
 
@@ -547,7 +548,7 @@ impl Recorder {
         }
     }
 
-    /// Returns true if there are marks, moves or figures by group: they are to be told of each ping that is sent or answered.
+    /// Returns true if there are marks, moves, misbehaviours or figures by group: they are to be told of each ping that is sent or answered.
     #[inline]
     pub const fn has_details(&self) -> bool {
         self.details.is_some()
@@ -581,6 +582,11 @@ impl Recorder {
         if let Some(marks) = self.marks_of(flow) {
             marks.passed(flow, sequence, due, received);
         }
+        if self.is_counted(due)
+            && let Some(responses) = self.responses_mut()
+        {
+            responses.passed(flow, due, received);
+        }
         self.passed_after_move((flow, sequence), sent, received);
         let phase = self.phase_index_at(due);
         if let Some(by_group) = self.by_group_mut() {
@@ -597,6 +603,10 @@ impl Recorder {
         marks.filter(|_| is_known)
     }
 
+    fn responses_mut(&mut self) -> Option<&mut Responses> {
+        self.details.as_mut()?.responses.as_mut()
+    }
+
     fn by_group_mut(&mut self) -> Option<&mut ByGroup> {
         self.details.as_mut()?.by_group.as_mut()
     }
@@ -604,6 +614,11 @@ impl Recorder {
     /// Returns the marks, if there are any.
     pub fn marks(&self) -> Option<&Marks> {
         self.details.as_ref()?.marks.as_ref()
+    }
+
+    /// Returns response before, during and after misbehaviours, if that is kept.
+    pub fn responses(&self) -> Option<&Responses> {
+        self.details.as_ref()?.responses.as_ref()
     }
 
     /// Returns the figures by group, if they are kept.
@@ -835,6 +850,9 @@ impl Recorder {
         phase.ended(now);
         if phase.counted {
             self.timeline.failed(now);
+            if let Some(responses) = self.responses_mut() {
+                responses.failed(flow, due);
+            }
             let known = (flow.index() < self.flows.len()).then_some(flow);
             self.losses.add(known, 1, to);
         }

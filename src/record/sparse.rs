@@ -1,5 +1,7 @@
 //! Histograms of which only the buckets that hold something are kept.
 
+use rustc_hash::FxHashMap;
+
 use super::{LONGEST, Latency, Moments};
 
 /// Bits of a value that its bucket keeps: eleven give three decimal digits, as in [`Latency`].
@@ -73,6 +75,58 @@ impl From<&Latency> for SparseLatency {
             moments: *latency.moments(),
             buckets: buckets.into(),
             counts: counts.into(),
+        }
+    }
+}
+
+/// A histogram that takes memory for the buckets that hold something, to be filled where there are many: a value costs a
+/// look-up more than one of a [`Latency`].
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct LeanLatency {
+    moments: Moments,
+    counts: FxHashMap<u16, u64>,
+}
+
+impl LeanLatency {
+    /// Takes in one span.
+    pub fn record(&mut self, nanos: u64) {
+        self.moments.record(nanos);
+        self.add(bucket_of(nanos), 1);
+    }
+
+    /// Takes in every value of `other`.
+    pub fn merge(&mut self, other: &LeanLatency) {
+        self.moments.merge(&other.moments);
+        for (bucket, count) in &other.counts {
+            self.add(*bucket, *count);
+        }
+    }
+
+    fn add(&mut self, bucket: u16, values: u64) {
+        let count = self.counts.entry(bucket).or_default();
+        *count = count.saturating_add(values);
+    }
+}
+
+impl From<&LeanLatency> for Latency {
+    fn from(lean: &LeanLatency) -> Latency {
+        let mut latency = Latency::new();
+        for (bucket, count) in &lean.counts {
+            latency.record_bucket(low_of(*bucket), *count);
+        }
+        latency.set_moments(lean.moments);
+        latency
+    }
+}
+
+impl From<&Latency> for LeanLatency {
+    fn from(latency: &Latency) -> LeanLatency {
+        let filled = latency.iter();
+        LeanLatency {
+            moments: *latency.moments(),
+            counts: filled
+                .map(|bucket| (bucket_of(bucket.low), bucket.count))
+                .collect(),
         }
     }
 }
@@ -236,5 +290,19 @@ mod tests {
         let mut full = Latency::new();
         values().for_each(|value| full.record(value));
         assert_eq!(SparseLatency::from(&full).expand(), full);
+    }
+
+    #[test]
+    fn a_lean_histogram_holds_what_a_full_one_does_filled_or_merged() {
+        let (mut full, mut filled) = (Latency::new(), LeanLatency::default());
+        for value in values() {
+            full.record(value);
+            filled.record(value);
+        }
+        assert_eq!(Latency::from(&filled), full);
+        assert_eq!(Latency::from(&LeanLatency::from(&full)), full);
+        filled.merge(&filled.clone());
+        full.merge(&full.clone());
+        assert_eq!(Latency::from(&filled), full);
     }
 }

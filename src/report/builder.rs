@@ -223,7 +223,11 @@ impl Builder {
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
             impairments: context.impairments.iter().map(Into::into).collect(),
-            misbehaviours: misbehaviours(context.misbehaviours, recorder.marks(), context.began),
+            misbehaviours: misbehaviours(
+                context.misbehaviours,
+                recorder.responses(),
+                context.began,
+            ),
             floods: floods(context.floods),
             links: links.changes().to_vec(),
             links_untold: links.untold(),

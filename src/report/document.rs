@@ -78,8 +78,8 @@ pub struct Report {
     #[schemars(schema_with = "keyed::errors")]
     pub errors: ErrorCounts,
     /// The pings that failed, and those that were due and could not be sent, by cause, place and direction: as many as `failed`
-    /// pings and `unsent` ones. At most 200 rows tell their place.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// pings and `unsent` ones; empty if there are none of these. At most 200 rows tell their place.
+    #[serde(default)]
     pub losses: Vec<LossReport>,
     /// How it was found out where pings were lost; absent of a report of an earlier version, and of merged runs that differ in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -186,7 +186,7 @@ pub fn whole() -> Report {
                 counts: [(Misdeed::Sent, 3)].into(),
             },
             others: DisturbedReport::default(),
-            own: DisturbedReport::default(),
+            misbehaving: DisturbedReport::default(),
         }],
         floods: vec![FloodReport {
             kind: FloodKind::ArpRequest,

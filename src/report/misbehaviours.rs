@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::units::{count, percent, span, span_or_dash};
 use super::{Report, Table, encoding};
 use crate::fabric::MisbehaviourRecord;
-use crate::record::{Latency, LatencySummary, Mark, Marks, Response, SparseLatency, Window};
+use crate::record::{
+    Latency, LatencySummary, LeanLatency, Response, Responses, SparseLatency, Window,
+};
 use crate::time::Instant;
 use crate::vm::{Misdeed, VmId};
 
@@ -66,7 +68,7 @@ impl MisbehaviourSummary {
 }
 
 /// A misbehaviour of a VM (`--misbehave`), and what became of pings before, meanwhile and after. A ping belongs to the time at
-/// which it was due. Before is the time up to the beginning, from the end of the misbehaviour before it or from the beginning of
+/// which it was due; those of a warm-up are left out. Before is the time up to the beginning, from the end of the misbehaviour before it or from the beginning of
 /// the run on; after is the time from the end on until the next misbehaviour.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MisbehaviourReport {
@@ -76,8 +78,8 @@ pub struct MisbehaviourReport {
     /// Flows between VMs that do not misbehave in the run. Of a misbehaviour that came by request in a run without others,
     /// the time before is that of all flows.
     pub others: DisturbedReport,
-    /// Flows from or to a VM that misbehaves in the run.
-    pub own: DisturbedReport,
+    /// Flows from or to a VM that misbehaves in the run: this one, or another.
+    pub misbehaving: DisturbedReport,
 }
 
 /// The pings of some flows before a misbehaviour, meanwhile, and after.
@@ -116,8 +118,7 @@ impl ResponseReport {
 
 impl From<Response> for ResponseReport {
     fn from(response: Response) -> ResponseReport {
-        let empty = Latency::new;
-        let latency = response.latency.map_or_else(empty, |latency| *latency);
+        let latency = Latency::from(&response.latency);
         ResponseReport {
             answered: response.answered,
             unanswered: response.unanswered,
@@ -146,46 +147,20 @@ impl DisturbedReport {
 impl MisbehaviourReport {
     /// The flows that are told apart, each with its word.
     pub fn flows(&self) -> [(&'static str, &DisturbedReport); 2] {
-        [("others", &self.others), ("own", &self.own)]
+        [
+            ("between others", &self.others),
+            ("of misbehaving VMs", &self.misbehaving),
+        ]
     }
 }
 
-/// The windows of response between marks.
-struct Windows<'a> {
-    /// Each with its beginning and its end; `None` of the last one.
-    all: Vec<(Instant, Option<Instant>, &'a Window)>,
-}
-
-impl<'a> Windows<'a> {
-    fn of(marks: &'a Marks) -> Windows<'a> {
-        let windows = marks.responses().map_or(&[][..], |of| of.windows());
-        let begins = [Instant::ZERO].into_iter();
-        let begins: Vec<Instant> = begins.chain(marks.all().iter().map(Mark::at)).collect();
-        let all = windows.iter().enumerate().filter_map(|(index, window)| {
-            Some((*begins.get(index)?, begins.get(index + 1).copied(), window))
-        });
-        Windows { all: all.collect() }
-    }
-
-    fn sum(&self, is_part: impl Fn(Instant, Option<Instant>) -> bool) -> Window {
-        let mut sum = Window::default();
-        for (begin, end, window) in &self.all {
-            if is_part(*begin, *end) {
-                sum.others.merge(&window.others);
-                sum.own.merge(&window.own);
-            }
-        }
-        sum
-    }
-}
-
-/// The reports of `records`, with what `marks` have of response; times are told since `began`.
+/// The reports of `records`, with what `responses` has of the times; these are told since `began`.
 pub(super) fn misbehaviours(
     records: &[MisbehaviourRecord],
-    marks: Option<&Marks>,
+    responses: Option<&Responses>,
     began: Instant,
 ) -> Vec<MisbehaviourReport> {
-    let windows = marks.map(Windows::of);
+    let windows = responses.map_or(&[][..], Responses::windows);
     let took_place = || records.iter().filter(|record| record.refused.is_none());
     let end_of =
         |record: &MisbehaviourRecord| record.ended.unwrap_or(Instant::from_nanos(u64::MAX));
@@ -205,26 +180,27 @@ pub(super) fn misbehaviours(
             .map(|other| other.began)
             .filter(|next| *next >= end)
             .min();
-        let sum = |is_part: &dyn Fn(Instant) -> bool| {
-            let all = windows.as_ref();
-            all.map_or_else(Window::default, |all| all.sum(|begin, _| is_part(begin)))
-        };
-        let before = sum(&|at| quiet_since <= at && at < record.began && is_quiet(at));
-        let during = sum(&|at| record.began <= at && at < end);
+        let is_before = |at| quiet_since <= at && at < record.began && is_quiet(at);
+        let is_during = |at| record.began <= at && at < end;
         let is_before_next = |at: Instant| next.is_none_or(|next| at < next);
-        let after = sum(&|at| end <= at && is_before_next(at) && is_quiet(at));
+        let is_after = |at| end <= at && is_before_next(at) && is_quiet(at);
+        let disturbed = |of: fn(&Window) -> &Response| {
+            let sum = |is_part: &dyn Fn(Instant) -> bool| {
+                let mut sum = Response::default();
+                let parts = windows.iter().filter(|window| is_part(window.begin()));
+                parts.for_each(|part| sum.merge(of(part)));
+                sum.into()
+            };
+            DisturbedReport {
+                before: sum(&is_before),
+                during: sum(&is_during),
+                after: sum(&is_after),
+            }
+        };
         MisbehaviourReport {
             summary: MisbehaviourSummary::of(record, began),
-            others: DisturbedReport {
-                before: before.others.into(),
-                during: during.others.into(),
-                after: after.others.into(),
-            },
-            own: DisturbedReport {
-                before: before.own.into(),
-                during: during.own.into(),
-                after: after.own.into(),
-            },
+            others: disturbed(|window| &window.others),
+            misbehaving: disturbed(|window| &window.misbehaving),
         }
     };
     records.iter().map(report).collect()
@@ -241,7 +217,7 @@ pub(super) fn others_during(report: &Report, kind: &str) -> ResponseReport {
         sum.merge(&Response {
             answered: during.answered,
             unanswered: during.unanswered,
-            latency: Some(Box::new(during.response.expand())),
+            latency: LeanLatency::from(&during.response.expand()),
         });
     }
     sum.into()

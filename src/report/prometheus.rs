@@ -10,8 +10,8 @@ use std::fmt::{Display, Write};
 
 use crate::fabric::MisbehaviourRecord;
 use crate::record::{
-    Buckets, Cause, Count, DropReason, EDGES, GroupFigures, Latency, Losses, Mark, MarkMetric,
-    Metric, Phase, Recorder, Scope, Totals, Way, known_or_other,
+    Buckets, Cause, Count, DropReason, EDGES, FloodCounts, FloodKind, Floods, GroupFigures,
+    Latency, Losses, Mark, MarkMetric, Metric, Phase, Recorder, Scope, Totals, Way, known_or_other,
 };
 use crate::vm::Misdeed;
 
@@ -53,7 +53,7 @@ impl Exposition {
 }
 
 /// What a recorder does not know of a lab.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct LabGauges {
     /// The VMs that are there.
     pub vms: usize,
@@ -61,6 +61,8 @@ pub struct LabGauges {
     pub rss_bytes: Option<u64>,
     /// The misbehaviours of VMs.
     pub misbehaviours: Vec<MisbehaviourRecord>,
+    /// What was flooded, if that is counted.
+    pub floods: Option<Floods>,
 }
 
 /// Writes the metrics of a lab in `format`.
@@ -121,6 +123,9 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
     }
     if !lab.misbehaviours.is_empty() {
         write_misbehaviours(&mut page, &lab.misbehaviours);
+    }
+    if let Some(floods) = &lab.floods {
+        write_floods(&mut page, floods);
     }
     if format == Exposition::OpenMetrics {
         page.text += "# EOF\n";
@@ -187,6 +192,40 @@ fn write_misbehaviours(page: &mut Page, all: &[MisbehaviourRecord]) {
     for ((misbehaviour, misdeed), number) in done {
         let labels = [("misbehaviour", misbehaviour), ("kind", misdeed.name())];
         page.counter(name, &labels, number);
+    }
+}
+
+/// Writes what was flooded, by kind. When the last copy of a frame came is no histogram of a scrape: another one may come.
+fn write_floods(page: &mut Page, floods: &Floods) {
+    type Of = fn(&FloodCounts) -> u64;
+    let counters: [(&str, &str, Of); 4] = [
+        (
+            "tap_reactor_flooded_frames",
+            "Frames that were flooded, by kind.",
+            |of| of.frames,
+        ),
+        (
+            "tap_reactor_flooded_copies",
+            "Copies of flooded frames that VMs got, by kind.",
+            |of| of.copies,
+        ),
+        (
+            "tap_reactor_flooded_copies_repeated",
+            "Copies of flooded frames beyond the first that a VM got, by kind.",
+            |of| of.repeated,
+        ),
+        (
+            "tap_reactor_flooded_copies_unwanted",
+            "Copies of flooded frames that came to VMs which they are not for, by kind.",
+            |of| of.unwanted,
+        ),
+    ];
+    for (name, help, of) in counters {
+        page.begin_counter(name, help);
+        for kind in FloodKind::ALL {
+            let number = floods.get(kind).map_or(0, of);
+            page.counter(name, &[("kind", kind.name())], number);
+        }
     }
 }
 

@@ -62,6 +62,12 @@ impl SystemError {
         self
     }
 
+    /// Says which option asked for it.
+    pub(crate) fn asked_for_by(mut self, option: &str) -> Self {
+        self.operation = format!("{option}: {}", self.operation);
+        self
+    }
+
     /// The operation and its object: `add tap17 to bridge br0`.
     pub fn operation(&self) -> &str {
         &self.operation

@@ -50,6 +50,11 @@ impl FdbMonitor {
         self.moved.insert(mac, vm);
     }
 
+    /// Tells no longer of those of which `is_gone` is true.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(VmId) -> bool) {
+        self.moved.retain(|_, vm| !is_gone(*vm));
+    }
+
     /// The changes since the last call, heard `now`.
     pub(super) fn drain(&mut self, now: Instant, events: &mut Vec<FdbEvent>) {
         let moved = &self.moved;

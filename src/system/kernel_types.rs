@@ -1,7 +1,10 @@
 //! Types of the running kernel, as it describes them itself (BTF, `Documentation/bpf/btf.rst` of its source): where the
 //! members of a structure are, and what the numbers of an enumeration mean. Both differ from kernel to kernel.
 //!
-//! Only what is asked for is read out of the five megabytes that there are: 3 ms, and nothing is kept.
+//! Only what is asked for is read out of the five megabytes that there are: 3 ms, and nothing is kept. `aya_obj` has a reader
+//! too (`Btf`), by which it could relocate what the program reads (CO-RE); but that makes an object of each of the kernel's
+//! types before it finds one, and keeps to itself what the numbers of an enumeration mean, so that reasons would need this
+//! reader all the same.
 
 use std::fs;
 

@@ -92,12 +92,13 @@ pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 pub use tap::Tap;
 
 pub(crate) use client_socket::SocketSink;
-pub(crate) use drop_watch::check_drop_watch;
+pub(crate) use drop_watch::{DESCRIPTORS_OF_A_DROP_WATCH, check_drop_watch};
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::{SPARE_VMS, ensure_limit, open_descriptors};
 pub(crate) use machine::{kernel_release, machine};
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;
+pub(crate) use side_namespace::DESCRIPTORS_OF_A_NAMESPACE;
 pub(crate) use sink::{is_written_at_once, old_ring_file, open_sink};
 pub(crate) use switching::joined::ExistingBridge;
 pub(crate) use timer::DeadlineTimer;

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 use super::clean::remove_marked;
 use super::error::SystemError;
@@ -24,7 +25,7 @@ use crate::topology::uplink_names;
 use crate::wire::MacAddr;
 
 /// Descriptors that a namespace takes: itself, its name, its presence, the connection to the kernel, and the monitor.
-pub const DESCRIPTORS_OF_A_NAMESPACE: u64 = 5;
+pub(crate) const DESCRIPTORS_OF_A_NAMESPACE: u64 = 5;
 
 /// The namespace, and the connection to the kernel in it.
 #[derive(Debug)]
@@ -166,6 +167,17 @@ impl SideNamespace {
         inside.trunk(inner, self.bridge)?;
         self.port = home.port(outer, spine)?;
         Ok(())
+    }
+
+    /// The number of its inode.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub(super) fn inode(&self) -> Result<u64, SystemError> {
+        let about = self.file.metadata();
+        about
+            .map(|about| about.ino())
+            .map_err(|error| SystemError::io(format!("look up namespace {}", self.name), &error))
     }
 
     /// Its name.

@@ -82,13 +82,7 @@ impl Vm {
         let length = match (announcement, index) {
             (Announcement::Garp, 0) => {
                 let address = self.address()?;
-                let packet = ArpPacket {
-                    operation: ArpPacket::REQUEST,
-                    sender_mac: self.mac,
-                    sender: address,
-                    target_mac: MacAddr::ZERO,
-                    target: address,
-                };
+                let packet = ArpPacket::request(self.mac, address, address);
                 packet.write(MacAddr::BROADCAST, untagged)
             }
             (Announcement::Rarp, 0) => {

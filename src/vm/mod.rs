@@ -46,8 +46,8 @@ pub use membership::{
     ROBUSTNESS_VARIABLE, UNSOLICITED_REPORT_INTERVAL,
 };
 pub use misbehaviour::{
-    Act, Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, MISBEHAVIOUR_NAMES, Misbehaving,
-    Misbehaviour, Misdeed, Misdeeds, Receiving, Sending, Station,
+    Act, Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, Misbehaving, Misbehaviour,
+    Misdeed, Misdeeds, Receiving, Sending, Station,
 };
 pub use name::NoVmName;
 pub(crate) use name::named;
@@ -72,7 +72,9 @@ use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
 use self::probe::Session;
 use crate::time::{Instant, Now};
-use crate::wire::{EchoHead, EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
+use crate::wire::{
+    EchoHead, EthernetFrame, MacAddr, ParseError, Payload, Vlan, behind_tags, put_on, take_off,
+};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
 pub const MAX_SESSIONS: usize = 1 << 16;
@@ -132,8 +134,11 @@ pub struct Vm {
     unresolved: VecDeque<PingId>,
     /// Echo requests that it has answered.
     requests_answered: u64,
-    /// The echo message in the last frame that it did not act on, until somebody asks for it. Boxed: most VMs have none.
-    ignored_echo: Option<Box<EchoHead>>,
+    /// The echo message in the last frame that it did not act on, until somebody asks for it. The box is there from the first one
+    /// on: most VMs have none.
+    ignored_echo: Option<Box<Option<EchoHead>>>,
+    /// Somebody is going to ask for it.
+    keeps_ignored: bool,
     /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
     is_dirty: bool,
 }
@@ -160,6 +165,7 @@ impl Vm {
             unresolved: VecDeque::new(),
             requests_answered: 0,
             ignored_echo: None,
+            keeps_ignored: false,
             is_dirty: true,
             random,
         }
@@ -175,6 +181,17 @@ impl Vm {
     /// it to somebody else.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.ipv4.interface().map(|interface| interface.address)
+    }
+
+    /// Returns true if `address` is one of its own, which others ask it for.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.address() == Some(address),
+            IpAddr::V6(address) => {
+                let ipv6 = self.ipv6.as_deref();
+                ipv6.is_some_and(|ipv6| ipv6.has_address(address))
+            }
+        }
     }
 
     /// How others know it, for what it is to do to them.
@@ -262,10 +279,12 @@ impl Vm {
         };
         let untagged = buffer.get_mut(start..).unwrap_or_default();
         let reacted = self.react(now, untagged, length.saturating_sub(start));
-        if reacted.is_err() {
-            self.is_dirty = true;
-            let echo = buffer.get(start..length).and_then(EchoHead::parse);
-            self.ignored_echo = echo.map(Box::new);
+        self.is_dirty |= reacted.is_err();
+        if reacted.is_err()
+            && self.keeps_ignored
+            && let Some(echo) = buffer.get(start..length).and_then(EchoHead::parse)
+        {
+            **self.ignored_echo.get_or_insert_default() = Some(echo);
         }
         match reacted {
             Ok(mut reaction) => {
@@ -288,9 +307,16 @@ impl Vm {
         }
     }
 
-    /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one.
+    /// From now on the echo message in a frame of which [`Event::Ignored`] tells is kept, to be
+    /// [taken](Vm::take_ignored_echo).
+    pub const fn keep_ignored_echoes(&mut self) {
+        self.keeps_ignored = true;
+    }
+
+    /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one and such are
+    /// [kept](Vm::keep_ignored_echoes).
     pub fn take_ignored_echo(&mut self) -> Option<EchoHead> {
-        self.ignored_echo.take().map(|echo| *echo)
+        self.ignored_echo.as_mut()?.take()
     }
 
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
@@ -358,19 +384,13 @@ impl Vm {
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.
     fn behind_tags<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
-        let tags = self.vlan.map_or(0, Vlan::length);
-        buffer.get_mut(tags..).unwrap_or_default()
+        behind_tags(self.vlan, buffer)
     }
 
     /// Puts the tags of the VM's VLAN on a frame that was built behind them.
     fn tag(&self, transmit: Transmit, buffer: &mut [u8]) -> Transmit {
-        let Some(vlan) = self.vlan else {
-            return transmit;
-        };
-        // There is room: the frame lies behind it.
-        let _ = vlan.put_on(buffer);
         Transmit {
-            length: transmit.length + vlan.length(),
+            length: put_on(self.vlan, buffer, transmit.length),
             ..transmit
         }
     }

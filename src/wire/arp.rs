@@ -34,6 +34,18 @@ impl ArpPacket {
     /// The request of reverse ARP (RFC 903), which asks for the address of the target's hardware address.
     pub const REVERSE_REQUEST: u16 = 3;
 
+    /// A request of `sender`, which is at `mac`, for `target`: with an unspecified sender a probe, for the sender itself an
+    /// announcement (RFC 5227).
+    pub const fn request(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
+        ArpPacket {
+            operation: ArpPacket::REQUEST,
+            sender_mac: mac,
+            sender,
+            target_mac: MacAddr::ZERO,
+            target,
+        }
+    }
+
     /// Tells if it announces where its sender is: a request for the sender's own address (RFC 5227 section 2.3), or a reply
     /// about it that is for nobody else, as other systems send it.
     pub fn is_gratuitous(&self) -> bool {

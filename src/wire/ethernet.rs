@@ -5,8 +5,9 @@ use etherparse::{EtherType, Ethernet2Slice};
 use super::arp::ArpPacket;
 use super::error::{Layer, ParseError};
 use super::ipv4::Ipv4Packet;
-use super::ipv6::Ipv6Packet;
+use super::ipv6::{IPV6_HEADER_LENGTH, Ipv6Packet};
 use super::mac::MacAddr;
+use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
 /// Bytes before the payload: destination, source, type.
 pub const ETHERNET_HEADER_LENGTH: usize = 14;
@@ -24,7 +25,8 @@ pub struct EthernetFrame<'a> {
     pub source: MacAddr,
     /// The EtherType, or, below 0x600, an IEEE 802.3 length.
     pub ether_type: u16,
-    payload: &'a [u8],
+    /// The bytes behind that.
+    pub(crate) payload: &'a [u8],
 }
 
 /// The payload of a frame, as far as a VM understands it.
@@ -38,6 +40,22 @@ pub enum Payload<'a> {
     Ipv6(Ipv6Packet<'a>),
     /// Another protocol: its EtherType.
     Other(u16),
+}
+
+/// Bytes of the IP packet in `frame`, whatever tags it has, as its header says; `None` if it carries none.
+pub fn packet_length(frame: &[u8]) -> Option<u32> {
+    let tags = tags_of(frame).count() * VLAN_TAG_LENGTH;
+    let (ether_type, packet) = frame
+        .get(ETHERNET_HEADER_LENGTH + tags - 2..)?
+        .split_first_chunk()?;
+    match (EtherType(u16::from_be_bytes(*ether_type)), packet) {
+        (EtherType::IPV4, &[_, _, l0, l1, ..]) => Some(u16::from_be_bytes([l0, l1]).into()),
+        (EtherType::IPV6, &[_, _, _, _, l0, l1, ..]) => {
+            let length = u32::from(u16::from_be_bytes([l0, l1]));
+            Some(length + IPV6_HEADER_LENGTH as u32)
+        }
+        _ => None,
+    }
 }
 
 /// Addresses `frame`, which has an Ethernet header, to another station.
@@ -61,6 +79,15 @@ impl<'a> EthernetFrame<'a> {
             ether_type: slice.ether_type().0,
             payload: slice.payload_slice(),
         })
+    }
+
+    /// Reads the header of `frame` as it would be without VLAN tags.
+    ///
+    /// # Errors
+    /// When it is cut off.
+    pub fn parse_untagged(frame: &'a [u8]) -> Result<Self, ParseError> {
+        let tags_length = tags_of(frame).count() * VLAN_TAG_LENGTH;
+        EthernetFrame::parse(frame)?.behind_tags(frame, tags_length)
     }
 
     /// The frame as it would be without the VLAN tags that take `tags_length` bytes of `frame`.

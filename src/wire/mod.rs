@@ -56,7 +56,7 @@ pub use dhcpv6::{
 pub use echo_head::EchoHead;
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
-    ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, set_destination,
+    ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, packet_length, set_destination,
 };
 pub use fragment_head::FragmentHead;
 pub use icmp::{
@@ -113,7 +113,9 @@ pub use udp::{
     UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo,
     write_ipv6_udp, write_udp,
 };
-pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
+pub use vlan::{
+    ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, behind_tags, put_on, take_off, untagged,
+};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,6 @@ use super::ethernet::{EthernetFrame, Payload};
 use super::icmpv6::Icmpv6Message;
 use super::ipv6_extension::UpperLayer;
 use super::neighbour_discovery::NeighbourDiscovery;
-use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
 /// An ARP request or a neighbour solicitation that asks for a neighbour. Probes for one's own address and announcements
 /// are none.
@@ -21,9 +20,8 @@ pub struct NeighbourRequest {
 impl NeighbourRequest {
     /// Reads `frame`. `None` if it asks for no neighbour.
     pub fn parse(frame: &[u8]) -> Option<NeighbourRequest> {
-        let tags = tags_of(frame).count() * VLAN_TAG_LENGTH;
-        let untagged = EthernetFrame::parse(frame).ok()?.behind_tags(frame, tags);
-        let target = match untagged.ok()?.payload().ok()? {
+        let untagged = EthernetFrame::parse_untagged(frame).ok()?;
+        let target = match untagged.payload().ok()? {
             Payload::Arp(arp) => {
                 let is_request = arp.operation == ArpPacket::REQUEST
                     && !arp.is_gratuitous()

@@ -305,3 +305,25 @@ proptest! {
         prop_assert_eq!((frame.destination, frame.source), (MacAddr::BROADCAST, packet.sender_mac));
     }
 }
+
+#[test]
+fn the_length_of_a_packet_is_known_from_its_head_whatever_tags_are_before_it() {
+    let vlan: Vlan = "100.200".parse().unwrap();
+    type Write = fn(usize, &mut [u8]) -> usize;
+    for (write, heads) in [(write_echo4 as Write, 28), (write_echo6, 48)] {
+        for vlan in [None, Some(vlan)] {
+            let mut buffer = [0; 600];
+            write(300, behind_tags(vlan, &mut buffer));
+            put_on(vlan, &mut buffer, 0);
+            assert_eq!(packet_length(&buffer[..64]), Some(300 + heads));
+            for end in 0..30 {
+                // Whatever is there of it.
+                let _ = packet_length(&buffer[..end]);
+            }
+        }
+    }
+    let mut arp = [0; 60];
+    let request = ArpPacket::request(A, [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    request.write(B, &mut arp).unwrap();
+    assert_eq!(packet_length(&arp), None);
+}

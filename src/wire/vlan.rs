@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use etherparse::{EtherType, SingleVlanHeader};
 
-use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame};
 
 /// Bytes of one tag.
 pub const VLAN_TAG_LENGTH: usize = SingleVlanHeader::LEN;
@@ -101,6 +101,25 @@ impl Vlan {
     }
 }
 
+/// The part of `buffer` to build a frame in that is to get the tags of `vlan`: all of it behind the room for them.
+#[inline]
+pub fn behind_tags(vlan: Option<Vlan>, buffer: &mut [u8]) -> &mut [u8] {
+    let tags = vlan.map_or(0, Vlan::length);
+    buffer.get_mut(tags..).unwrap_or_default()
+}
+
+/// Puts the tags of `vlan` on the frame of `length` bytes that was built [behind](behind_tags) the room for them. Returns its
+/// length then.
+#[inline]
+pub fn put_on(vlan: Option<Vlan>, buffer: &mut [u8], length: usize) -> usize {
+    let Some(vlan) = vlan else {
+        return length;
+    };
+    // There is room: the frame lies behind it.
+    let _ = vlan.put_on(buffer);
+    length + vlan.length()
+}
+
 /// Takes the tags of `vlan` off the frame: its hardware addresses move up to its type. Returns where it starts then.
 ///
 /// Priority and drop eligibility in the tags don't matter. A frame with number 0 in its tag is untagged, as the kernel
@@ -108,15 +127,31 @@ impl Vlan {
 /// `None`, or in none where it is not.
 #[inline]
 pub fn take_off(vlan: Option<Vlan>, frame: &mut [u8]) -> Option<usize> {
+    let length = tags_length(vlan, frame)?;
+    if length > 0 {
+        frame.copy_within(..ADDRESSES_LENGTH, length);
+    }
+    Some(length)
+}
+
+/// Reads `frame` as [`take_off`] would leave it.
+pub fn untagged(vlan: Option<Vlan>, frame: &[u8]) -> Option<EthernetFrame<'_>> {
+    let length = tags_length(vlan, frame)?;
+    EthernetFrame::parse(frame)
+        .ok()?
+        .behind_tags(frame, length)
+        .ok()
+}
+
+/// Bytes of the tags that [`take_off`] takes off.
+#[inline]
+fn tags_length(vlan: Option<Vlan>, frame: &[u8]) -> Option<usize> {
     match (vlan, first_tag(frame)) {
         (None, None) => Some(0),
-        (None, Some((_, 0))) => {
-            frame.copy_within(..ADDRESSES_LENGTH, VLAN_TAG_LENGTH);
-            Some(VLAN_TAG_LENGTH)
-        }
+        (None, Some((_, 0))) => Some(VLAN_TAG_LENGTH),
         (None, Some(_)) | (Some(_), None) => None,
         (Some(vlan), Some(_)) => {
-            let mut rest: &[u8] = frame;
+            let mut rest = frame;
             for (kind, id) in vlan.tags() {
                 if first_tag(rest) != Some((kind, id.get())) {
                     return None;
@@ -127,7 +162,6 @@ pub fn take_off(vlan: Option<Vlan>, frame: &mut [u8]) -> Option<usize> {
             if first_tag(rest).is_some() {
                 return None;
             }
-            frame.copy_within(..ADDRESSES_LENGTH, vlan.length());
             Some(vlan.length())
         }
     }

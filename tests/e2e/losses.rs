@@ -167,7 +167,12 @@ fn who_is_not_root_learns_it_by_elimination_and_the_report_says_so() {
     assert_eq!(rows(&report), [row("impaired reply vm1", 10)]);
     let run = as_nobody(&lab, "--vms 2 --ping vm0:vm1 --count 1 --attribute-loss=on");
     let refused = run.expect_status(3).stderr;
-    assert!(refused.contains("watch dropped frames"), "{refused}");
+    let said = "--attribute-loss on: watch dropped frames";
+    let expected = "expected root (CAP_BPF and CAP_PERFMON, outside of user namespaces), or --attribute-loss auto";
+    assert!(
+        refused.contains(said) && refused.contains(expected),
+        "{refused}"
+    );
 }
 
 #[test]

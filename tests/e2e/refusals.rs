@@ -1,6 +1,6 @@
 //! A refusal by the system gives status 3 and names the operation, its object, the reason, and a remedy.
 
-use crate::lab::{Finished, Lab};
+use crate::lab::{Finished, Lab, RemovedName};
 use crate::report::Report;
 use crate::rights;
 
@@ -167,6 +167,38 @@ fn too_few_file_descriptors_are_named() {
         expect_refusal(run, &["20", "file", "ulimit"]);
         assert_eq!(lab.link_names(), [""; 0], "--netns {netns}");
     }
+}
+
+#[test]
+fn namespaces_to_move_to_and_the_watch_for_drops_are_counted_among_file_descriptors() {
+    let lab = Lab::new();
+    let name = |number: u32| format!("trd-{}-{number}", std::process::id());
+    let _guards: Vec<RemovedName> = (0..3).map(|number| RemovedName(name(number))).collect();
+    let moves: String = (0..3)
+        .map(|number| format!(" --move vm{number}:netns:{}@50ms", name(number)))
+        .collect();
+    let run = |limit: u64, arguments: &str| {
+        let bounded =
+            format!("setpriv --bounding-set -sys_resource prlimit --nofile={limit}:{limit}");
+        let arguments =
+            format!("--netns host --vms 100 --ping vm98:vm99 --duration 100ms {arguments}");
+        rights::tap_reactor_after(&lab, ":", &bounded, &arguments)
+    };
+    let needed = |arguments: &str| -> u64 {
+        let refused = run(20, arguments);
+        let words = refused.stderr.split("reserve ").nth(1);
+        let number = words.and_then(|rest| rest.split(' ').next());
+        let number = number.and_then(|number| number.parse().ok());
+        number.unwrap_or_else(|| panic!("{refused:?}"))
+    };
+    let few = needed("--attribute-loss off");
+    assert_eq!(needed(&format!("--attribute-loss off{moves}")), few + 15);
+    let all = format!(
+        "--attribute-loss auto{moves} --move vm3:netns:{}@80ms",
+        name(0)
+    );
+    assert_eq!(needed(&all), few + 15 + 14);
+    run(few + 15 + 14, &all).expect_status(0);
 }
 
 #[test]

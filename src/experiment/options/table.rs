@@ -226,7 +226,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .repeatable()
         .main()
         .details(
-            "Patterns: vm0:vm1, vm0:absent (an address that nobody has), vm0:all, all:vm0, vm[0-49]:vm[50-99], mesh, ring, pairs, \
+            "Patterns: vm0:vm1, vm0:absent (an IPv4 address that nobody has), vm0:all, all:vm0, vm[0-49]:vm[50-99], mesh, ring, pairs, \
              random:K, multicast; DST may be an address, of a multicast group too (multicast: \
              vm0 to each group of --join). Several patterns add up. Without this option the \
              VMs only answer, until --duration is over or SIGINT or SIGTERM arrives.",

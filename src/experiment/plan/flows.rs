@@ -15,6 +15,7 @@ use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion, Membership, VmDefaults, VmPlan};
 use crate::load::{Pattern, Population, Selection, Target};
+use crate::system::LabConfig;
 use crate::vm::VmId;
 use crate::wire::{
     ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH,
@@ -25,7 +26,8 @@ pub(super) struct PlanContext<'a> {
     pub(super) may_fragment: bool,
     pub(super) subnet: Ipv4Net,
     pub(super) vm_defaults: &'a VmDefaults,
-    pub(super) mtu: u16,
+    /// The lab, as far as it is planned.
+    pub(super) lab: &'a LabConfig,
     pub(super) groups: &'a [Group<'a>],
     pub(super) memberships: &'a [Membership],
     pub(super) vms: &'a [VmPlan],
@@ -90,10 +92,7 @@ impl PlanContext<'_> {
             Some((source, "absent"))
                 if self.groups.iter().all(|group| group.name != Some("absent")) =>
             {
-                let absent = self.absent().ok_or_else(|| {
-                    let why = format_args!("every address of {} is a VM's", self.subnet);
-                    setting.error(format_args!("{why}; expected a larger --subnet"))
-                })?;
+                let absent = self.absent().map_err(|why| setting.error(why))?;
                 format!("{}:{absent}", side(source))
             }
             Some((source, target)) => format!("{}:{}", side(source), side(target)),
@@ -108,14 +107,27 @@ impl PlanContext<'_> {
         })
     }
 
-    /// The last address of the network that no VM has.
-    fn absent(&self) -> Option<Ipv4Addr> {
-        let taken: HashSet<Ipv4Addr> = self.vms.iter().map(|vm| vm.address).collect();
-        // The last of all is that of everybody.
-        let last = u32::from(self.subnet.broadcast()).saturating_sub(1);
+    /// The last address of the network that nobody has: no VM, not the host and not the router.
+    fn absent(&self) -> Result<Ipv4Addr, String> {
+        if self.vm_defaults.dhcp {
+            let why = "the DHCP server chooses who has which address; expected one that it gives to nobody";
+            return Err(why.to_owned());
+        }
+        let host = self.lab.host_address.map(|net| net.addr());
+        let others = [host, self.vm_defaults.gateway];
+        let vms = self.vms.iter().map(|vm| vm.address);
+        let taken: HashSet<Ipv4Addr> = vms.chain(others.into_iter().flatten()).collect();
+        // The first one is the host's by convention.
         let first = u32::from(self.subnet.network()).saturating_add(2);
-        let mut free = (first..=last).rev().map(Ipv4Addr::from);
-        free.find(|address| !taken.contains(address))
+        let mut all = (first..=u32::from(self.subnet.broadcast()))
+            .rev()
+            .map(Ipv4Addr::from);
+        let free =
+            |address: &Ipv4Addr| is_host_of(self.subnet, *address) && !taken.contains(address);
+        all.find(free).ok_or_else(|| {
+            let subnet = self.subnet;
+            format!("every address of {subnet} is somebody's; expected a larger --subnet")
+        })
     }
 
     /// Returns the number of flows of the pattern.
@@ -151,6 +163,11 @@ impl PlanContext<'_> {
             .pattern(setting)?
             .flows(population, random)
             .map_err(|error| setting.error(error))?;
+        if over_ipv6 && setting.text.ends_with(":absent") {
+            let why =
+                "that is an IPv4 address; expected an IPv6 address in its place, or no --ping-ipv6";
+            return Err(setting.error(why));
+        }
         let mut planned = Vec::new();
         // Patterns to an address are to the same one each time.
         let mut last: Option<(Target, Target)> = None;
@@ -257,7 +274,7 @@ impl PlanContext<'_> {
             ),
         };
         let overhead = header + ICMP_ECHO_HEADER_LENGTH;
-        let mtu = usize::from(self.mtu);
+        let mtu = usize::from(self.lab.mtu);
         let largest = if self.may_fragment { whole } else { mtu } - overhead;
         if size <= largest {
             return Ok(size);

@@ -49,7 +49,7 @@ pub(super) fn impairments(
     if let Some(beyond) = values.get(MOST_RULES) {
         return Err(beyond.error(format_args!("expected {MOST_RULES} of them at most")));
     }
-    let meant = values.iter().filter(|value| value.text.trim() != "none");
+    let meant = settings.meant("impair");
     meant.map(|value| rule(value, context)).collect()
 }
 
@@ -477,9 +477,13 @@ mod tests {
             "impaired frames: vm1:loss=2%",
         ];
         assert_eq!(told(top), whole);
-        // An empty list says nothing, so that those above are meant.
-        let same = "[[phase]]\nname = 'a'\n[[phase]]\nimpair = []";
+        let same = "[[phase]]\nname = 'a'\n[[phase]]\nname = 'b'";
         assert_eq!(told(&format!("{top}{same}")), whole);
+        for none in ["[]", "'none'"] {
+            let calm = format!("{top}[[phase]]\nname = 'a'\n[[phase]]\nimpair = {none}");
+            let told: Vec<_> = told(&calm);
+            assert_eq!(told.first().unwrap(), "impaired frames in a: vm0:loss=1%");
+        }
         let others = "[[phase]]\nname = 'a'\nimpair = 'loss=3%'\n[[phase]]\nimpair = 'vm0:loss=1%'";
         assert_eq!(
             told(&format!("{top}{others}")),

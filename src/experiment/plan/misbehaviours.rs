@@ -4,22 +4,21 @@
 //! beginning of the phase, which is the default), and for how long (`+2s`; until the end of the phase by default).
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::PlanContext;
+use super::addresses::is_host_of;
+use crate::experiment::Scenario;
 use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings, span};
-use crate::fabric::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS};
-use crate::hypervisor::PlannedMisbehaviour;
+use crate::fabric::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, check_copies_of};
+use crate::hypervisor::{Phase, PlannedMisbehaviour};
 use crate::number::whole_number;
 use crate::system::{LabConfig, NetnsChoice, Prepared, is_namespace_there};
-use crate::vm::{
-    Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, MISBEHAVIOUR_NAMES, Misbehaviour, VmId,
-};
-
-/// The most copies of frames that a flood may make in a second, on all ports together: a kernel takes about two microseconds
-/// for each, and this process as much.
-const MOST_COPIES: u64 = 250_000;
+use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, VmId};
 
 const EXPECTED: &str =
     "expected VMs, a colon and a misbehaviour, such as vm9:silent or vm9:arp-flood 1000/s@5s+2s";
@@ -32,8 +31,7 @@ pub(super) fn misbehaviours(
     context: &PlanContext<'_>,
 ) -> Result<Vec<PlannedMisbehaviour>, SettingError> {
     let mut planned: Vec<PlannedMisbehaviour> = Vec::new();
-    let values = settings.all("misbehave").iter();
-    for setting in values.filter(|value| value.text.trim() != "none") {
+    for setting in settings.meant("misbehave") {
         if let Some(ramp) = settings.get("ramp") {
             return Err(ramp.error("cannot be used in a phase with misbehave"));
         }
@@ -65,8 +63,11 @@ pub(super) fn misbehaviours_now(
     misbehaviours(settings, None, context)
 }
 
-/// Checks that the lab is in a namespace that only the run is in: who misbehaves there harms nobody else.
-pub(super) fn check_lab(setting: &Setting, lab: &LabConfig) -> Result<(), SettingError> {
+/// Checks that the lab is in a namespace that only the run is in, if VMs misbehave: there they harm nobody else.
+pub(super) fn check_lab(settings: &Settings, lab: &LabConfig) -> Result<(), SettingError> {
+    let Some(setting) = settings.meant("misbehave").next() else {
+        return Ok(());
+    };
     let expected = "expected --netns private, or the name of a namespace that does not exist yet";
     let shared = match &lab.netns {
         _ if lab.prepared != Prepared::Nothing => "the bridge is somebody else's".to_owned(),
@@ -89,10 +90,19 @@ fn check_number(setting: &Setting, planned: &[PlannedMisbehaviour]) -> Result<()
         let why = format_args!("expected {MAX_MISBEHAVING} VMs that misbehave at a time at most");
         return Err(setting.error(why));
     }
-    if planned.len() > MAX_MISBEHAVIOURS {
-        return Err(setting.error(format_args!("expected {MAX_MISBEHAVIOURS} of them at most")));
-    }
     Ok(())
+}
+
+/// Checks that a run can tell of the misbehaviours of all its phases.
+pub(super) fn check_all(scenario: &Scenario, phases: &[Phase]) -> Result<(), SettingError> {
+    let number: usize = phases.iter().map(|phase| phase.misbehaviours.len()).sum();
+    let each = scenario.phases.iter().chain([&scenario.settings]);
+    match each.flat_map(|each| each.meant("misbehave")).next() {
+        Some(setting) if number > MAX_MISBEHAVIOURS => Err(setting.error(format_args!(
+            "{number} misbehaviours in all phases; expected {MAX_MISBEHAVIOURS} at most"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Checks that a network of so many ports can carry what is sent to all of them.
@@ -101,7 +111,6 @@ fn check_copies(
     planned: &[PlannedMisbehaviour],
     context: &PlanContext<'_>,
 ) -> Result<(), SettingError> {
-    let ports = context.vms.len() as u64;
     let at_once = |each: &PlannedMisbehaviour| -> u64 {
         let others = planned.iter().filter(|other| lies_in(each.after, other));
         others
@@ -109,15 +118,7 @@ fn check_copies(
             .sum()
     };
     let rate = planned.iter().map(at_once).max().unwrap_or(0);
-    let copies = rate.saturating_mul(ports.saturating_sub(1));
-    if copies > MOST_COPIES {
-        let most = MOST_COPIES / ports.saturating_sub(1).max(1);
-        let why = format_args!(
-            "{rate} frames/s to {ports} ports are {copies} copies a second; expected {most} frames/s at most, or fewer VMs"
-        );
-        return Err(setting.error(why));
-    }
-    Ok(())
+    check_copies_of(rate, context.vms.len()).map_err(|why| setting.error(why))
 }
 
 /// Returns true if `each` goes on at `at`.
@@ -171,13 +172,8 @@ fn misbehaviour(
     }
     check_times(setting, duration, after, lasts)?;
     let misbehaviour = kind(setting, what.trim())?;
-    if let Misbehaviour::Steal(IpAddr::V4(address)) = misbehaviour {
-        let plan = |vm: u32| context.vms.get(vm as usize);
-        let mut own = vms.clone();
-        if let Some(vm) = own.find(|vm| plan(*vm).is_some_and(|vm| vm.address == address)) {
-            let why = format_args!("{address} is vm{vm}'s own address; expected another's");
-            return Err(setting.error(why));
-        }
+    if let Misbehaviour::Steal(address) = misbehaviour {
+        check_stolen(address, vms.clone(), context).map_err(|why| setting.error(why))?;
     }
     Ok(vms
         .map(|vm| PlannedMisbehaviour {
@@ -187,6 +183,56 @@ fn misbehaviour(
             lasts,
         })
         .collect())
+}
+
+/// Checks that others ask for `address`, and that it is no thief's own, as far as a plan knows who has which address.
+fn check_stolen(
+    address: IpAddr,
+    mut thieves: RangeInclusive<u32>,
+    context: &PlanContext<'_>,
+) -> Result<(), String> {
+    let defaults = context.vm_defaults;
+    let (is_planned, network, router) = match (address, &defaults.ipv6) {
+        (IpAddr::V4(_), _) => (
+            !defaults.dhcp,
+            IpNet::from(context.subnet),
+            defaults.gateway.map(IpAddr::V4),
+        ),
+        (IpAddr::V6(_), Some(plan)) => (
+            !plan.slaac && !plan.dhcp,
+            IpNet::from(plan.subnet),
+            plan.gateway.map(IpAddr::V6),
+        ),
+        (IpAddr::V6(_), None) => {
+            let why = "no VM has IPv6, so that nobody asks for it; expected --ipv6 beside it";
+            return Err(why.to_owned());
+        }
+    };
+    if !is_planned {
+        return Ok(());
+    }
+    let own = |vm: u32| match &defaults.ipv6 {
+        Some(plan) if address.is_ipv6() => Some(plan.address(VmId(vm)).into()),
+        _ => Some(IpAddr::V4(context.vms.get(vm as usize)?.address)),
+    };
+    if let Some(vm) = thieves.find(|vm| own(*vm) == Some(address)) {
+        return Err(format!(
+            "{address} is vm{vm}'s own address; expected another's"
+        ));
+    }
+    let is_asked_for = match address {
+        _ if router == Some(address) => true,
+        IpAddr::V4(address) => is_host_of(context.subnet, address),
+        IpAddr::V6(address) => {
+            network.contains(&IpAddr::V6(address)) || address.is_unicast_link_local()
+        }
+    };
+    match is_asked_for {
+        true => Ok(()),
+        false => Err(format!(
+            "no VM asks for {address}; expected the address of a host of {network}"
+        )),
+    }
 }
 
 /// Checks that a phase has the time for it.
@@ -214,85 +260,55 @@ fn check_times(
 
 /// The misbehaviour that `text` names.
 fn kind(setting: &Setting, text: &str) -> Result<Misbehaviour, SettingError> {
+    let misbehaviour = named(setting, text)?;
+    let checked = misbehaviour.check().map(|()| misbehaviour);
+    checked.map_err(|expected| setting.error(format_args!("{text}: {expected}")))
+}
+
+/// The same, whose numbers and address are not checked yet.
+fn named(setting: &Setting, text: &str) -> Result<Misbehaviour, SettingError> {
     let (name, value) = match text.split_once(char::is_whitespace) {
         Some((name, value)) => (name, value.trim()),
         None => (text, ""),
     };
     let error = |why: &str| setting.error(format_args!("{text}: {why}"));
-    let alone = |misbehaviour| match value {
-        "" => Ok(misbehaviour),
-        _ => Err(error("expected the word alone")),
+    let names = || Misbehaviour::DEFAULTS.iter().map(|each| each.name());
+    let mut all = Misbehaviour::DEFAULTS.into_iter();
+    let default = all.find(|each| each.name() == name).ok_or_else(|| {
+        let meant = suggestion(name, "", names());
+        let names = names().collect::<Vec<_>>().join(", ");
+        error(&format!("expected one of {names}{meant}"))
+    })?;
+    let read = match (default, value) {
+        (Misbehaviour::Slow(_), _) => span(value).map(Misbehaviour::Slow),
+        (Misbehaviour::Flap { .. }, _) => flap(value),
+        (Misbehaviour::Steal(_), _) => value.parse().ok().map(Misbehaviour::Steal),
+        (_, "") => Some(default),
+        (Misbehaviour::Flood(flood, _), _) => {
+            rate(value).map(|rate| Misbehaviour::Flood(flood, rate))
+        }
+        (Misbehaviour::Loop(_), _) => rate(value).map(Misbehaviour::Loop),
+        (Misbehaviour::Silent | Misbehaviour::WrongMac, _) => None,
     };
-    if let Some(flood) = Flood::ALL.into_iter().find(|flood| flood.name() == name) {
-        let rate = rate(value, flood.default_rate()).map_err(|why| error(&why))?;
-        return Ok(Misbehaviour::Flood(flood, rate));
-    }
-    match name {
-        "silent" => alone(Misbehaviour::Silent),
-        "wrong-mac" => alone(Misbehaviour::WrongMac),
-        "slow" => {
-            let delay = span(value).filter(|delay| !delay.is_zero() && *delay <= LONGEST_MISBEHAVIOUR);
-            let delay = delay.ok_or_else(|| error("expected a time up to an hour, such as slow 50ms"))?;
-            Ok(Misbehaviour::Slow(delay))
-        }
-        "flap" => flap(value).ok_or_else(|| {
-            error("expected a period of 10ms or more and for how long the link is down in it, such as flap 1s/100ms")
-        }),
-        "steal" => {
-            let address: IpAddr = value
-                .parse()
-                .map_err(|_| error("expected an address, such as steal 10.77.0.2"))?;
-            match address.is_multicast() || address.is_unspecified() || address.is_loopback() {
-                true => Err(error("expected the address of one host")),
-                false => Ok(Misbehaviour::Steal(address)),
-            }
-        }
-        "loop" => {
-            let rate = rate(value, Misbehaviour::DEFAULT_LOOP_RATE).map_err(|why| error(&why))?;
-            Ok(Misbehaviour::Loop(rate))
-        }
-        _ => {
-            let meant = suggestion(name, "", MISBEHAVIOUR_NAMES);
-            let names = MISBEHAVIOUR_NAMES.join(", ");
-            Err(error(&format!("expected one of {names}{meant}")))
-        }
-    }
+    read.ok_or_else(|| error(default.expected()))
 }
-
-/// The shortest period in which a link goes down: netlink takes a part of a millisecond for each change.
-const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
-/// The shortest time that a link is down, and that it is up.
-const SHORTEST_STATE: Duration = Duration::from_millis(1);
 
 fn flap(text: &str) -> Option<Misbehaviour> {
     let (period, down) = text.split_once('/')?;
     let (period, down) = (span(period.trim())?, span(down.trim())?);
-    let is_meant = (SHORTEST_PERIOD..=LONGEST_MISBEHAVIOUR).contains(&period)
-        && down >= SHORTEST_STATE
-        && down.saturating_add(SHORTEST_STATE) <= period;
-    is_meant.then_some(Misbehaviour::Flap { period, down })
+    Some(Misbehaviour::Flap { period, down })
 }
 
-fn rate(text: &str, default: u32) -> Result<u32, String> {
-    if text.is_empty() {
-        return Ok(default);
-    }
-    let rate = text
-        .strip_suffix("/s")
-        .and_then(|rate| whole_number(rate.trim()));
-    let rate = rate.and_then(|rate| u32::try_from(rate).ok());
-    let rate = rate.filter(|rate| (1..=HIGHEST_MISBEHAVIOUR_RATE).contains(rate));
-    rate.ok_or_else(|| {
-        format!(
-            "expected a rate of frames from 1/s to {HIGHEST_MISBEHAVIOUR_RATE}/s, such as 1000/s"
-        )
-    })
+fn rate(text: &str) -> Option<u32> {
+    let rate = whole_number(text.strip_suffix("/s")?.trim())?;
+    u32::try_from(rate).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::experiment::{Experiment, Scenario, plan};
+    use crate::vm::Flood;
 
     fn planned(text: &str) -> Result<Experiment, SettingError> {
         let groups = "[[group]]\nname = 'client'\nvms = 3\n[[group]]\nname = 'server'\nvms = 2\n";
@@ -344,12 +360,6 @@ mod tests {
                 Misbehaviour::Steal("10.77.0.2".parse().unwrap()),
                 1000,
                 Some(1000),
-            ),
-            (
-                "vm4:steal fd77::2",
-                Misbehaviour::Steal("fd77::2".parse().unwrap()),
-                0,
-                None,
             ),
             ("vm4:arp-flood 1000/s", thousand(Flood::Arp), 0, None),
             ("vm4:arp-flood", thousand(Flood::Arp), 0, None),
@@ -412,7 +422,7 @@ mod tests {
             ("vm4:flap 5ms/1ms", "expected a period of 10ms or more"),
             (
                 "vm4:steal vm0",
-                "expected an address, such as steal 10.77.0.2",
+                "expected the address of one host, such as steal 10.77.0.2",
             ),
             ("vm4:steal 224.0.0.1", "expected the address of one host"),
             (
@@ -475,6 +485,72 @@ mod tests {
         let nobody = "fabric = 'sim'\nmisbehave = 'vm1:silent'";
         let error = plan(&Scenario::parse("test.toml", nobody).unwrap()).unwrap_err();
         assert!(error.to_string().contains("nothing is pinged"), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_is_stolen_is_one_that_others_ask_for() {
+        let own = "is vm4's own address; expected another's";
+        let nobody = "expected the address of a host of";
+        let one = "expected the address of one host";
+        for (address, more, expected) in [
+            ("10.77.0.2", "", None),
+            // Of nobody, and the router's.
+            ("10.77.200.200", "", None),
+            ("10.99.0.1", "gateway = '10.99.0.1'", None),
+            ("192.0.2.1", "dhcp = true", None),
+            ("10.77.0.6", "", Some(own)),
+            ("10.78.0.1", "", Some(nobody)),
+            ("10.77.255.255", "", Some(nobody)),
+            ("10.77.0.0", "", Some(nobody)),
+            ("0.0.0.0", "dhcp = true", Some(one)),
+            ("255.255.255.255", "", Some(one)),
+            ("224.0.0.1", "", Some(one)),
+            ("127.0.0.1", "", Some(one)),
+            ("fd77::2", "", Some("no VM has IPv6")),
+            ("fd77::2", "ipv6 = true", None),
+            ("fe80::1", "ipv6 = true", None),
+            ("2001:db8::1", "slaac = true", None),
+            ("fd77::6", "ipv6 = true", Some(own)),
+            ("2001:db8::1", "ipv6 = true", Some(nobody)),
+            ("ff02::1", "ipv6 = true", Some(one)),
+        ] {
+            let text = format!("misbehave = 'vm4:steal {address}'\n{more}");
+            match (planned(&text), expected) {
+                (Ok(_), None) => {}
+                (Err(error), Some(expected)) => {
+                    assert!(error.to_string().contains(expected), "{text}: {error}");
+                }
+                (found, _) => panic!("{text}: {:?}", found.map(|_| "planned")),
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_misbehaviours_are_planned_in_all_phases_than_a_run_tells_of() {
+        let text = |last| {
+            let phase =
+                |vms| format!("[[phase]]\nmisbehave = ['vm[0-63]:silent+1s', '{vms}:silent@2s']\n");
+            let phases = ["vm[0-63]", last].map(phase).concat();
+            format!("vms = 64\nping = 'vm0:vm1'\nduration = '10s'\n{phases}")
+        };
+        let planned = |last| plan(&Scenario::parse("test.toml", &text(last)).unwrap());
+        planned("vm[0-63]").unwrap();
+        let error = planned("vm0:silent@1s+1s', 'vm[0-63]").unwrap_err();
+        let error = error.to_string();
+        let expected = "test.toml, line 5: misbehave = vm[0-63]:silent+1s: 257 misbehaviours in all phases; expected 256 at most";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn where_nobody_misbehaves_any_namespace_will_do() {
+        for text in ["misbehave = 'none'", "misbehave = []"] {
+            planned(&format!("{text}\nnetns = 'host'")).unwrap();
+        }
+        let error = planned("misbehave = ['vm1:silent', 'none']\nnetns = 'host'").unwrap_err();
+        assert!(
+            error.to_string().contains("misbehave = vm1:silent:"),
+            "{error}"
+        );
     }
 
     #[test]

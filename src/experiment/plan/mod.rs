@@ -132,8 +132,8 @@ fn plan_flows(
         join::check(settings, bridge, &lab, &vms)?;
     }
     for each in [settings].into_iter().chain(&scenario.phases) {
-        if let Some(setting) = each.get("misbehave").filter(|_| !is_simulated) {
-            misbehaviours::check_lab(setting, &lab)?;
+        if !is_simulated {
+            misbehaviours::check_lab(each, &lab)?;
         }
     }
     let memberships = memberships::memberships(scenario, &groups, count)?;
@@ -154,7 +154,7 @@ fn plan_flows(
         may_fragment,
         subnet,
         vm_defaults: &vm_defaults,
-        mtu: lab.mtu,
+        lab: &lab,
         groups: &groups,
         memberships: &memberships,
         vms: &vms,
@@ -165,6 +165,7 @@ fn plan_flows(
     };
     context.check_size(0, 0)?;
     let (flows, phases, serve) = phases::phases(scenario, &context)?;
+    misbehaviours::check_all(scenario, &phases)?;
     let impairments = impairments::impairments(settings, &context)?;
     check_flow_numbers(&flows)?;
     let decision = neighbours::decide(
@@ -182,15 +183,6 @@ fn plan_flows(
     lab.neighbours = decision.neighbours;
     lab.filter = decision.filter;
     lab.callers = callers(&lab, &flows);
-    let with_moves = [settings].into_iter().chain(&scenario.phases);
-    for each in with_moves {
-        let all = phases.iter().flat_map(|phase| &phase.moves);
-        moves::check(
-            each,
-            &all.cloned().collect::<Vec<_>>(),
-            (&lab, is_simulated),
-        )?;
-    }
     let mut experiment = Experiment {
         lab,
         is_simulated,

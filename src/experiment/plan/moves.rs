@@ -10,11 +10,11 @@ use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::fabric::Place;
 use crate::hypervisor::{PlannedMove, Relocation};
 use crate::number::whole_number;
-use crate::system::{FabricKind, LabConfig, OUTAGE_IS_SIMULATED, Prepared};
+use crate::system::{FabricKind, OUTAGE_IS_SIMULATED, Prepared};
 use crate::vm::VmId;
 
-/// The most values of a phase.
-const MOST_MOVES: usize = 1000;
+/// The most moves of a phase, without those that are repeated.
+const MOST_MOVES: usize = 100_000;
 /// The most moves of one VM by one value.
 const MOST_REPEATS: u32 = 100_000;
 /// The most announcements of one move.
@@ -30,9 +30,6 @@ pub(super) fn moves(
     context: &PlanContext<'_>,
 ) -> Result<Vec<PlannedMove>, SettingError> {
     let values = settings.all("move");
-    if let Some(beyond) = values.get(MOST_MOVES) {
-        return Err(beyond.error(format_args!("expected {MOST_MOVES} of them at most")));
-    }
     let repeat = settings.get("repeat");
     let repeat = match (repeat, values) {
         (Some(repeat), []) => {
@@ -51,6 +48,12 @@ pub(super) fn moves(
     let mut moves = Vec::new();
     for setting in values {
         let (vms, after, relocation) = order(setting, context)?;
+        check(setting, &relocation, context)?;
+        if moves.len() + vms.clone().count() > MOST_MOVES {
+            return Err(setting.error(format_args!(
+                "expected {MOST_MOVES} moves in a phase at most"
+            )));
+        }
         let relocation = Relocation {
             repeat,
             ..relocation
@@ -69,15 +72,16 @@ pub(super) fn moves(
     Ok(moves)
 }
 
-/// Checks that VMs of `lab` can be moved to the places of `moves`, as far as that is known of a lab that does not exist yet.
-pub(super) fn check(
-    settings: &Settings,
-    moves: &[PlannedMove],
-    (lab, is_simulated): (&LabConfig, bool),
+/// Checks that VMs can be moved as `setting` says, as far as that is known of a lab that does not exist yet.
+fn check(
+    setting: &Setting,
+    relocation: &Relocation,
+    context: &PlanContext<'_>,
 ) -> Result<(), SettingError> {
-    let Some(setting) = settings.get("move").filter(|_| !is_simulated) else {
+    if context.are_simulated {
         return Ok(());
-    };
+    }
+    let lab = context.lab;
     let expected = "expected a lab whose bridges and TAPs the program makes";
     match (lab.fabric, lab.prepared) {
         (FabricKind::Bridge, Prepared::Nothing) => {}
@@ -94,36 +98,23 @@ pub(super) fn check(
         // The table of options says so.
         _ => return Ok(()),
     }
-    if moves
-        .iter()
-        .any(|planned| !planned.relocation.outage.is_zero())
-    {
+    if !relocation.outage.is_zero() {
         return Err(setting.error(OUTAGE_IS_SIMULATED));
-    }
-    for planned in moves {
-        if let Place::Namespace(name) = &planned.relocation.to {
-            lab.check_beside(name).map_err(|why| setting.error(why))?;
-        }
     }
     let leaves = lab
         .topology()
         .and_then(Result::ok)
         .map_or(0, |tree| tree.leaves());
-    let wrong = moves
-        .iter()
-        .find_map(|planned| match planned.relocation.to {
-            Place::Leaf(number) if number >= leaves => Some(number),
-            _ => None,
-        });
-    match (wrong, leaves) {
-        (None, _) => Ok(()),
-        (Some(number), 0) => Err(setting.error(format_args!(
+    match (&relocation.to, leaves) {
+        (Place::Namespace(name), _) => lab.check_beside(name).map_err(|why| setting.error(why)),
+        (Place::Leaf(number), 0) => Err(setting.error(format_args!(
             "there is no leaf{number}: all VMs are on one bridge; expected fewer --ports-per-bridge than VMs"
         ))),
-        (Some(number), leaves) => Err(setting.error(format_args!(
+        (Place::Leaf(number), leaves) if *number >= leaves => Err(setting.error(format_args!(
             "there is no leaf{number}; expected leaf0 to leaf{}",
             leaves - 1
         ))),
+        _ => Ok(()),
     }
 }
 
@@ -275,6 +266,15 @@ mod tests {
                 "--attach",
             ),
             ("move = 'vm3:port'\nfabric = 'xdp'", "fabric"),
+            // The wrong one is named, whichever it is.
+            (
+                "move = ['vm1:leaf7', 'vm2:leaf0']\nports-per-bridge = 2",
+                "move = vm1:leaf7: there is no leaf7",
+            ),
+            (
+                "move = 'vm1:leaf0'\nports-per-bridge = 2\n[[phase]]\nmove = 'vm2:leaf9'",
+                "line 7: move = vm2:leaf9: there is no leaf9",
+            ),
             ("move = 'vm3:netns:host'", "expected a name that is free"),
             (
                 "move = 'vm3:netns:a'\nnetns = 'a'",
@@ -296,5 +296,23 @@ mod tests {
         }
         let simulated = planned("move = 'vm3:leaf7,outage=1ms'\nfabric = 'sim'").unwrap();
         assert_eq!(simulated[0].relocation.outage, Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_phase_has_no_more_moves_than_there_is_room_for() {
+        let planned = |values: usize| {
+            let value = "'vm[0-9999]:port'";
+            let text = format!(
+                "fabric = 'sim'\nvms = 10000\nping = 'vm0:vm1'\ncount = 1\nmove = [{}]",
+                vec![value; values].join(", ")
+            );
+            plan(&Scenario::parse("t.toml", &text).unwrap())
+        };
+        assert_eq!(planned(10).unwrap().phases[0].moves.len(), 100_000);
+        let error = planned(11).unwrap_err().to_string();
+        assert!(
+            error.contains("expected 100000 moves in a phase at most"),
+            "{error}"
+        );
     }
 }

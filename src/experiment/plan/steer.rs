@@ -228,7 +228,7 @@ impl Experiment {
             may_fragment: settings.switch("allow-fragmentation")?,
             subnet: subnet(settings, check_number(&groups)?)?,
             vm_defaults: &self.vm_defaults,
-            mtu: self.lab.mtu,
+            lab: &self.lab,
             groups: &groups,
             memberships: &self.memberships,
             vms: &self.vms,

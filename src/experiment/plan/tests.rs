@@ -1379,3 +1379,42 @@ fn a_gateway_may_be_outside_the_network() {
         assert_eq!(experiment.vms[0].address.to_string(), first, "{line}");
     }
 }
+
+#[test]
+fn an_absent_target_is_an_address_that_nobody_has_or_is_refused() {
+    let planned = |line: &str| flags(&format!("--ping vm0:absent {line}"));
+    for (line, expected) in [
+        ("--vms 2", "10.77.255.254"),
+        ("--vms 2 --gateway 10.77.255.254", "10.77.255.253"),
+        ("--vms 2 --host-address 10.77.255.254/16", "10.77.255.253"),
+        (
+            "--vms 2 --gateway 10.77.255.254 --host-address 10.77.255.253/16",
+            "10.77.255.252",
+        ),
+        (
+            "--vms 2 --subnet 10.77.0.0/29 --first 10.77.0.5",
+            "10.77.0.4",
+        ),
+    ] {
+        let plan = planned(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let target = Target::Address(expected.parse().unwrap());
+        assert_eq!(plan.flows[0].target, target, "{line}");
+    }
+    for (line, expected) in [
+        (
+            "--vms 5 --subnet 10.77.0.0/29",
+            "every address of 10.77.0.0/29 is somebody's",
+        ),
+        (
+            "--vms 2 --dhcp",
+            "the DHCP server chooses who has which address; expected one",
+        ),
+        (
+            "--vms 2 --ping-ipv6",
+            "that is an IPv4 address; expected an IPv6 address",
+        ),
+    ] {
+        let error = planned(line).expect_err(line);
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+}

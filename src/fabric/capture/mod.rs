@@ -11,7 +11,6 @@
 mod around_loss;
 mod config;
 mod file;
-mod fragments;
 mod hidden;
 mod narrated;
 mod pcapng;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::file::{File, Frame};
-use super::fragments::Fragments;
 use super::pings::{Key, Pings, Slot};
 use super::queue::Queue;
 use super::words::{Fate, Part, push, push_fate, push_lot, push_malformed, push_name, push_piece};
 use super::{END, MAX_KEPT};
+use crate::fabric::fragments::Fragments;
 use crate::fabric::{Direction, EventWords, Explained, Observed};
 use crate::load::Target;
 use crate::time::{Instant, Span};
@@ -42,7 +42,7 @@ impl Narrated {
         Narrated {
             queue: Queue::new(),
             pings: Pings::default(),
-            fragments: Fragments::new(),
+            fragments: Fragments::default(),
             longest,
             requests: FxHashMap::default(),
             last: None,
@@ -81,7 +81,7 @@ impl Narrated {
         let followed = match (echo, followed) {
             (None, _) => self.later_fragment(seen),
             (_, Some((slot, part, _))) => {
-                self.fragments.begin(seen, (slot, part));
+                self.fragments.begin(seen.place(), seen.frame, (slot, part));
                 followed
             }
             _ => None,
@@ -117,7 +117,7 @@ impl Narrated {
     /// The ping of a later fragment.
     #[cold]
     fn later_fragment(&mut self, seen: &Observed<'_>) -> OfPing {
-        let ((slot, part), piece) = self.fragments.find(seen)?;
+        let ((slot, part), piece) = self.fragments.find(seen.place(), seen.frame)?;
         if piece.is_last {
             self.pings.cut(slot, part, piece.number);
         }

@@ -124,6 +124,7 @@ impl Impair {
             self.rules = rules;
             self.seed = seed;
             self.links.clear();
+            self.arrived.retain(|_, frames| !frames.is_empty());
         }
         is_change
     }
@@ -131,6 +132,12 @@ impl Impair {
     /// Returns the rules.
     pub(super) fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Returns true if it has nothing to do with frames: there are no rules, and none is held of those that were.
+    pub(super) fn is_idle(&self) -> bool {
+        let holds_none = self.held.next_at().is_none() && self.arrived.is_empty();
+        self.rules.is_empty() && holds_none && !self.warmup.is_on()
     }
 
     /// From now on pings count for the run, or not because they are a warm-up.
@@ -175,6 +182,9 @@ impl Impair {
         let Some(rule) = self.rule(vm, Direction::Out, frame) else {
             return (fabric.write(now, vm, frame), impaired);
         };
+        if let Some(noted) = &mut self.noted {
+            noted.see((vm, Direction::Out), frame);
+        }
         let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {
@@ -227,6 +237,9 @@ impl Impair {
             return (read, impaired);
         };
         self.is_warmup = self.warmup.has(frame);
+        if let Some(noted) = &mut self.noted {
+            noted.see((vm, Direction::In), frame);
+        }
         let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {
@@ -502,7 +515,12 @@ impl Impair {
     }
 
     fn take_arrived(&mut self, vm: VmId, buffer: &mut [u8]) -> Option<(usize, Impaired)> {
-        let held = self.arrived.get_mut(&vm)?.pop_front()?;
+        let frames = self.arrived.get_mut(&vm)?;
+        let held = frames.pop_front()?;
+        // With rules there is a next one soon.
+        if frames.is_empty() && self.rules.is_empty() {
+            self.arrived.remove(&vm);
+        }
         let length = held.frame.len().min(buffer.len());
         let space = buffer.get_mut(..length)?;
         space.copy_from_slice(held.frame.get(..length)?);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Direction, Impaired, Impairment};
+use crate::fabric::fragments::Fragments;
 use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::EchoHead;
@@ -45,9 +46,20 @@ const HARMS: [Impairment; 5] = [
 
 /// Those that nobody has taken yet, the oldest first.
 #[derive(Debug, Default)]
-pub(in crate::fabric) struct Noted(VecDeque<ImpairedPing>);
+pub(in crate::fabric) struct Noted {
+    pings: VecDeque<ImpairedPing>,
+    /// The datagrams whose first fragments were seen.
+    fragments: Fragments<EchoHead>,
+}
 
 impl Noted {
+    /// Remembers of which ping `frame` is if it is the first of several fragments: the others do not say so.
+    pub(super) fn see(&mut self, place: (VmId, Direction), frame: &[u8]) {
+        if let Some(head) = EchoHead::parse(frame) {
+            self.fragments.begin(place, frame, head);
+        }
+    }
+
     pub(super) fn note(
         &mut self,
         (vm, direction): (VmId, Direction),
@@ -72,13 +84,15 @@ impl Noted {
         frame: &[u8],
         harm: Harm,
     ) {
-        let Some(head) = EchoHead::parse(frame) else {
+        let place = (vm, direction);
+        let later = || self.fragments.find(place, frame).map(|(head, _)| head);
+        let Some(head) = EchoHead::parse(frame).or_else(later) else {
             return;
         };
-        if self.0.len() >= MAX_NOTED {
-            self.0.pop_front();
+        if self.pings.len() >= MAX_NOTED {
+            self.pings.pop_front();
         }
-        self.0.push_back(ImpairedPing {
+        self.pings.push_back(ImpairedPing {
             at: now(),
             vm,
             direction,
@@ -88,6 +102,6 @@ impl Noted {
     }
 
     pub(in crate::fabric) fn take(&mut self) -> Vec<ImpairedPing> {
-        self.0.drain(..).collect()
+        self.pings.drain(..).collect()
     }
 }

@@ -34,6 +34,11 @@ impl WarmUp {
         self.is_on = is_on;
     }
 
+    /// Returns true during a warm-up.
+    pub(super) const fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// A VM sends `frame`. Returns true if that is of a warm-up.
     pub(super) fn sends(&mut self, frame: &[u8]) -> bool {
         if !self.is_on && self.flows.is_empty() {

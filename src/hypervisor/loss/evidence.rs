@@ -3,7 +3,7 @@
 use super::bounded::Bounded;
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{PingId, VmId};
+use crate::vm::{PingId, SessionId, VmId};
 
 /// Pings of which facts are kept. Of one that is answered after all, or of none of the run's, they stay until others need the
 /// room.
@@ -18,6 +18,16 @@ pub(super) struct Key(u64);
 impl Key {
     pub(super) const fn new(source: VmId, identifier: u16, sequence: u16) -> Key {
         Key((source.0 as u64) << 32 | (identifier as u64) << 16 | sequence as u64)
+    }
+
+    /// The VM that sends the ping.
+    pub(super) const fn source(self) -> VmId {
+        VmId((self.0 >> 32) as u32)
+    }
+
+    /// The session of the ping, which is the identifier on the wire.
+    pub(super) const fn session(self) -> SessionId {
+        SessionId((self.0 >> 16) as u16)
     }
 
     /// That of a ping of `source`.

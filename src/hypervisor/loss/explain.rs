@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::evidence::{Fact, Key, Strength};
-use super::obstacle::{Ends, obstacle};
+use super::obstacle::{Ends, link_down, obstacle};
 use super::{Count, Failed};
-use crate::fabric::{Explained, Fabric, Impairment, Notice};
+use crate::fabric::{Explained, Fabric, Impairment, Notice, PathState};
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
 use crate::record::{Attribution, Cause, Place, Way, Why};
@@ -42,7 +42,7 @@ impl<F: Fabric> Hypervisor<F> {
         let fact = search.evidence.take(key, due);
         let fact = fact.or_else(|| self.held(now, key));
         let to = match from.cause {
-            Cause::Unknown => self.cause_of_loss(now, (vm, ping), flow, fact),
+            Cause::Unknown => self.cause_of_loss(now, (vm, ping), (flow, due), fact),
             Cause::Unresolved => fact.map(|fact| fact.what).or_else(|| self.absent(flow)),
             // What was reported, or came back changed, is known already; not who did it on purpose.
             _ => fact
@@ -169,7 +169,7 @@ impl<F: Fabric> Hypervisor<F> {
         &mut self,
         now: Instant,
         (vm, ping): (VmId, PingId),
-        flow: FlowId,
+        (flow, due): (FlowId, Instant),
         fact: Option<Fact>,
     ) -> Option<Attribution> {
         let of_copies = fact.filter(|fact| fact.strength == Strength::Elsewhere);
@@ -180,8 +180,16 @@ impl<F: Fabric> Hypervisor<F> {
             let why = fact.what.why;
             return Some(absent.map_or(fact.what, |absent| Attribution { why, ..absent }));
         }
-        let in_the_way = self.absent(flow).or_else(|| {
-            let target = self.flows.get(flow.index())?.target?;
+        let target = self.flows.get(flow.index()).and_then(|flow| flow.target);
+        let was_down = match of_copies {
+            Some(fact) if fact.what.way == Way::Reply => self.was_down(vm, fact.at, Way::Reply),
+            of_request => {
+                let at = of_request.map_or(due, |fact| fact.at);
+                target.and_then(|target| self.was_down(target, at, Way::Request))
+            }
+        };
+        let in_the_way = self.absent(flow).or(was_down).or_else(|| {
+            let target = target?;
             let bytes = self.vm(vm)?.packet_length(ping.session)?;
             let there = self.obstacle(now, (vm, target), Way::Request, bytes);
             there.or_else(|| self.obstacle(now, (target, vm), Way::Reply, bytes))
@@ -200,6 +208,12 @@ impl<F: Fabric> Hypervisor<F> {
         ))
     }
 
+    /// `vm` has a link that was down at `at`, when a frame was to come to it, because it flaps.
+    fn was_down(&self, vm: VmId, at: Instant, way: Way) -> Option<Attribution> {
+        let was_down = self.fabric.was_link_down(vm, at);
+        was_down.then_some(link_down(way, vm))
+    }
+
     /// What stands in the way from one VM to another, of packets of so many bytes.
     pub(super) fn obstacle(
         &mut self,
@@ -208,30 +222,38 @@ impl<F: Fabric> Hypervisor<F> {
         way: Way,
         bytes: u32,
     ) -> Option<Attribution> {
-        let mac = self.vm(destination)?.mac();
-        let search = self.loss_search.as_mut()?;
-        if now - search.states_since >= STATE_LASTS {
-            search.states.clear();
-            search.states_since = now;
-        }
-        let known = search.states.get(&(source, destination)).copied();
-        let state = match known {
-            Some(state) => state?,
-            None if search.states.len() >= MAX_STATES => return None,
-            None => {
-                let state = self.fabric.path_state(source, mac, Some(destination));
-                let state = state.ok().flatten();
-                let search = self.loss_search.as_mut()?;
-                search.states.insert((source, destination), state);
-                state?
-            }
-        };
+        let state = self.path_state(now, (source, destination))?;
         let ends = Ends {
             source,
             destination: Some(destination),
             bytes,
         };
         obstacle(&state, ends, way)
+    }
+
+    /// The way from one VM to another, as it is or was a moment ago.
+    pub(super) fn path_state(
+        &mut self,
+        now: Instant,
+        (source, destination): (VmId, VmId),
+    ) -> Option<PathState> {
+        let mac = self.vm(destination)?.mac();
+        let search = self.loss_search.as_mut()?;
+        if now - search.states_since >= STATE_LASTS {
+            search.states.clear();
+            search.states_since = now;
+        }
+        match search.states.get(&(source, destination)) {
+            Some(known) => *known,
+            None if search.states.len() >= MAX_STATES => None,
+            None => {
+                let state = self.fabric.path_state(source, mac, Some(destination));
+                let state = state.ok().flatten();
+                let search = self.loss_search.as_mut()?;
+                search.states.insert((source, destination), state);
+                state
+            }
+        }
     }
 }
 

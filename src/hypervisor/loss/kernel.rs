@@ -1,7 +1,7 @@
 //! What the kernel's reasons for dropping a frame mean for the ping that it carried.
 
 use super::evidence::{FLOODED, Strength, elsewhere};
-use super::obstacle::TOO_LARGE;
+use super::obstacle::{LINK_DOWN, TOO_LARGE};
 use crate::fabric::{DropPlace, FrameDrop};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
@@ -76,6 +76,14 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
         return (what, Strength::Elsewhere);
     }
     let (reason, function) = (drop.reason.as_str(), drop.function.as_str());
+    if let (DropPlace::Link(link), "OTHERHOST") = (drop.place, reason) {
+        // A bridge has passed it to the host, because its table says so or somebody listens there to all that it carries.
+        let what = Attribution {
+            why: Some(Why::Kernel(drop.reason, drop.function)),
+            ..Attribution::of(Cause::DeliveredElsewhere, way, Place::Link(link))
+        };
+        return (what, Strength::Elsewhere);
+    }
     let of_reason = REASONS.iter().find(|(name, _)| *name == reason);
     let of_function = || {
         FUNCTIONS
@@ -86,6 +94,7 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
     let mut what = Attribution {
         why: Some(match (reason, function) {
             ("NOT_SPECIFIED", SENDS) => Why::State(TOO_LARGE),
+            ("ENETDOWN", _) => Why::State(LINK_DOWN),
             _ => Why::Kernel(drop.reason, drop.function),
         }),
         ..Attribution::of(
@@ -178,6 +187,13 @@ mod tests {
                 port(0),
                 Cause::BeforeBridge,
                 Decisive,
+            ),
+            (
+                "OTHERHOST",
+                "ip_rcv_core",
+                link,
+                Cause::DeliveredElsewhere,
+                Elsewhere,
             ),
             (
                 "NOT_SPECIFIED",

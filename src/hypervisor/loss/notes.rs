@@ -2,13 +2,14 @@
 
 use super::evidence::{Fact, Key, Strength, elsewhere};
 use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
+use super::obstacle::{fits, link_down};
 use crate::fabric::{Direction, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, Vm, VmId};
-use crate::wire::EchoHead;
+use crate::wire::{EchoHead, packet_length};
 
 impl<F: Fabric> Hypervisor<F> {
     /// The TAP of `vm` did not take a frame.
@@ -43,15 +44,22 @@ impl<F: Fabric> Hypervisor<F> {
         let Some((key, way)) = self.ping_of(&head) else {
             return;
         };
-        let mac = self.vm(vm).map(|vm| vm.mac());
-        let is_for = head.destination_mac.is_multicast() || Some(head.destination_mac) == mac;
+        let addressed = self.station(head.destination_mac);
+        let meant = match way {
+            Way::Reply => Some(key.source()),
+            Way::Request | Way::Unknown => self.target_of_ping(key).or(addressed),
+        };
+        let is_for = head.destination_mac.is_multicast() || meant == Some(vm);
+        let why = Some(Why::Drop(drop_reason(why)));
         let noted = match is_for {
             true => {
-                let what = Attribution {
-                    why: Some(Why::Drop(drop_reason(why))),
-                    ..Attribution::of(Cause::Ignored, way, Place::Vm(vm))
-                };
-                (what, Strength::Decisive)
+                let what = Attribution::of(Cause::Ignored, way, Place::Vm(vm));
+                (Attribution { why, ..what }, Strength::Decisive)
+            }
+            // One that was sent to it, as to the thief of an address, it was not flooded to.
+            false if addressed == Some(vm) => {
+                let what = elsewhere(way, vm);
+                (Attribution { why, ..what }, Strength::Elsewhere)
             }
             false => (elsewhere(way, vm), Strength::Elsewhere),
         };
@@ -90,13 +98,21 @@ impl<F: Fabric> Hypervisor<F> {
         let (mut what, strength) = meaning(drop, parties, way);
         if is_ambiguous(drop)
             && let (Some(source), Some(destination)) = (parties.source, parties.destination)
-            && let Some(found) = self.obstacle(now, (source, destination), way, 0)
         {
-            match found.cause {
-                Cause::Absent => what = found,
-                // It has passed all else.
-                _ if drop.function.as_str() == SENDS => {}
-                _ => (what.place, what.why) = (found.place, found.why),
+            let bytes = packet_length(drop.frame.bytes()).unwrap_or(0);
+            let ends = (source, destination);
+            let found = self.obstacle(now, ends, way, bytes);
+            match found {
+                Some(found) if found.cause == Cause::Absent => what = found,
+                // It has passed all else, and was too long, or the link was down at that time.
+                _ if drop.function.as_str() == SENDS => {
+                    let state = self.path_state(now, ends);
+                    if state.is_some_and(|state| fits(&state, bytes)) {
+                        what = link_down(way, destination);
+                    }
+                }
+                Some(found) => (what.place, what.why) = (found.place, found.why),
+                None => {}
             }
         }
         self.note(key, drop.at, (what, strength));
@@ -130,8 +146,18 @@ impl<F: Fabric> Hypervisor<F> {
             true => (head.source_mac, Way::Request),
             false => (head.destination_mac, Way::Reply),
         };
-        let source = self.station(mac)?;
+        let stolen = self.thefts.iter().filter(|_| way == Way::Reply);
+        let owner = stolen.filter(|(address, _)| *address == head.destination);
+        let owner = owner.map(|(_, owner)| *owner).next();
+        let source = owner.or_else(|| self.station(mac))?;
         Some((Key::new(source, head.identifier, head.sequence), way))
+    }
+
+    /// The VM that the ping is for; `None` if it is none of the run's.
+    fn target_of_ping(&self, key: Key) -> Option<VmId> {
+        let slot = self.slots.get(key.source().index())?.as_ref()?;
+        let flow = slot.flows.get(usize::from(key.session().0))?;
+        self.flows.get(flow.index())?.target
     }
 
     fn note(&mut self, key: Key, at: Instant, (what, strength): (Attribution, Strength)) {

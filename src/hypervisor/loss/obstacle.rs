@@ -7,6 +7,17 @@ use crate::vm::VmId;
 /// Why a frame that is longer than its link's MTU is dropped.
 pub(super) const TOO_LARGE: &str = "larger than its link carries";
 
+/// Why nothing comes by a link that is down.
+pub(super) const LINK_DOWN: &str = "its link is down";
+
+/// What a frame for `vm` is put down to whose link was down.
+pub(super) const fn link_down(way: Way, vm: VmId) -> Attribution {
+    Attribution {
+        why: Some(Why::State(LINK_DOWN)),
+        ..Attribution::of(Cause::Absent, way, Place::Vm(vm))
+    }
+}
+
 /// The ends of a way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Ends {
@@ -30,7 +41,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     let words = Why::State;
     let from = state.source?;
     if !from.is_up {
-        return put_down(Cause::Refused, source, words("its link is down"));
+        return put_down(Cause::Refused, source, words(LINK_DOWN));
     }
     let left = match from.bridge {
         None if state.is_bridged => {
@@ -85,7 +96,11 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
                 return put_down(Cause::DeliveredElsewhere, Place::Vm(vm), why);
             }
             DropPlace::Link(link) => {
-                let why = words("the forwarding table has the destination there");
+                let is_itself = |bridge: BridgeState| bridge.name == link;
+                let why = words(match left.is_some_and(is_itself) {
+                    true => "the forwarding table has the destination at the bridge itself",
+                    false => "the forwarding table has the destination there",
+                });
                 return put_down(Cause::DeliveredElsewhere, Place::Link(link), why);
             }
             DropPlace::Nowhere => {}
@@ -103,6 +118,12 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     None
 }
 
+/// Returns true if the link of the destination carries packets of so many bytes; 0 is a number that is not known.
+pub(super) fn fits(state: &PathState, bytes: u32) -> bool {
+    let to = state.destination;
+    to.is_some_and(|to| (1..=to.mtu).contains(&bytes))
+}
+
 /// Why a port of a bridge carries nothing, if it does not.
 const fn stopped(port: &BridgeState) -> Option<&'static str> {
     Some(match port.state {
@@ -117,7 +138,7 @@ const fn stopped(port: &BridgeState) -> Option<&'static str> {
 /// Why nothing reaches the VM of a port, if nothing does.
 const fn unreachable(port: &PortState, is_bridged: bool) -> Option<&'static str> {
     if !port.is_up {
-        return Some("its link is down");
+        return Some(LINK_DOWN);
     }
     if !port.has_carrier {
         return Some("nobody has its TAP open");
@@ -175,6 +196,16 @@ mod tests {
 
     fn destination(state: &mut PathState) -> &mut BridgeState {
         state.destination.as_mut().unwrap().bridge.as_mut().unwrap()
+    }
+
+    #[test]
+    fn a_packet_fits_a_link_that_is_there_and_carries_as_many_bytes() {
+        for (bytes, expected) in [(0, false), (1, true), (1_500, true), (1_501, false)] {
+            assert_eq!(fits(&whole(), bytes), expected, "{bytes}");
+        }
+        let mut state = whole();
+        state.destination = None;
+        assert!(!fits(&state, 100));
     }
 
     #[test]
@@ -264,6 +295,10 @@ mod tests {
             (
                 "reply delivered to somebody else at up0 (the forwarding table has the destination there)",
                 |s| s.forwarding = Some(DropPlace::Link(KernelName::new("up0"))),
+            ),
+            (
+                "reply delivered to somebody else at br0 (the forwarding table has the destination at the bridge itself)",
+                |s| s.forwarding = Some(DropPlace::Link(KernelName::new("br0"))),
             ),
             (
                 "reply dropped in the bridge at vm1 (its address is unknown, and is not flooded to it)",

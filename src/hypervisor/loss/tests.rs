@@ -165,3 +165,39 @@ fn what_stands_in_the_way_is_judged_by_the_length_of_each_ping() {
         assert_eq!(found.and_then(|found| found.why), expected, "{bytes} bytes");
     }
 }
+
+#[test]
+fn a_ping_that_is_answered_after_all_is_counted_no_longer_whatever_it_was_put_down_to() {
+    let flow = FlowId(3);
+    let at_port = |cause, way| Attribution::of(cause, way, Place::Vm(VmId(1)));
+    // The count of the flow, and the drops at the port of VM 1 that are explained.
+    for (to, count, drops) in [
+        (Attribution::UNKNOWN, Count::Open, 0),
+        (
+            Attribution::reported(PingError::HostUnreachable),
+            Count::Explained,
+            0,
+        ),
+        (at_port(Cause::QueueFull, Way::Request), Count::Explained, 1),
+        (at_port(Cause::Filtered, Way::Reply), Count::Answered, 1),
+        (at_port(Cause::Ignored, Way::Request), Count::Explained, 0),
+    ] {
+        for is_counted in [true, false] {
+            let mut search = LossSearch::default();
+            let due = Instant::ZERO;
+            let failed = Failed { due, to, count };
+            let figures = |search: &mut LossSearch| {
+                let at_port = search.explained_at.get(&VmId(1)).copied();
+                let of_flow = search.flows.entry(flow).or_default();
+                let pings = of_flow.of(count, is_counted).copied();
+                (pings.unwrap_or(0), at_port.unwrap_or(0))
+            };
+            let pings = u64::from(count != Count::Answered);
+            search.count(flow, &failed, is_counted);
+            search.count(flow, &failed, is_counted);
+            assert_eq!(figures(&mut search), (2 * pings, 2 * drops), "{to}");
+            search.discount(flow, &failed, is_counted);
+            assert_eq!(figures(&mut search), (pings, drops), "{to}");
+        }
+    }
+}

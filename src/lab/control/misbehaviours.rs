@@ -7,6 +7,7 @@ use crate::hypervisor::{Command, PlannedMisbehaviour};
 use crate::lab::{Driver, LabError};
 use crate::report::MisbehaviourSummary;
 use crate::system::SystemError;
+use crate::vm::VmId;
 
 impl<F, D> Present<'_, '_, F, D>
 where
@@ -31,6 +32,7 @@ where
         page: Page,
     ) -> Result<List<MisbehaviourSummary>, ApiError> {
         let planned = self.lab.plan.misbehaviours_of(&wish.misbehave);
+        let mut begun: Option<(VmId, VmId)> = None;
         for planned in planned.map_err(LabError::from)? {
             let PlannedMisbehaviour {
                 vm,
@@ -38,11 +40,22 @@ where
                 lasts,
                 ..
             } = planned;
-            self.carry_out(Command::Misbehave {
+            let command = Command::Misbehave {
                 vm,
                 misbehaviour,
                 lasts,
+            };
+            self.carry_out(command).map_err(|mut refused| {
+                if let Some((first, last)) = begun {
+                    let who = match first == last {
+                        true => format!("{first} misbehaves"),
+                        false => format!("{first} to {last} misbehave"),
+                    };
+                    refused.error.push_str(&format!("; {who} already"));
+                }
+                refused
             })?;
+            begun = Some((begun.map_or(vm, |(first, _)| first), vm));
         }
         Ok(self.list_misbehaviours(page))
     }

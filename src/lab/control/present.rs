@@ -561,6 +561,7 @@ where
             vms: self.vms_up(),
             rss_bytes: memory_use().map(|memory| memory.present),
             misbehaviours: self.lab.hypervisor.fabric().misbehaviours(),
+            floods: self.lab.hypervisor.fabric().floods(),
         };
         prometheus(self.lab.hypervisor.recorder(), &lab, format)
     }

@@ -993,6 +993,24 @@ fn flows_that_were_added_before_a_slice_that_is_refused_are_told() {
     assert_eq!(lab.hypervisor().recorder().flows().len(), 201);
 }
 
+#[test]
+fn vms_that_misbehave_before_one_that_can_not_are_told() {
+    let (mut lab, _folder) = lab();
+    lab.carry_out(Command::StopVms(vec![VmId(2)])).unwrap();
+    for (vms, expected) in [
+        ("vm2", "vm2 is not up"),
+        ("vm[1-2]", "vm2 is not up; vm1 misbehaves already"),
+        ("vm[0-2]", "vm2 is not up; vm0 to vm1 misbehave already"),
+    ] {
+        let body = format!(r#"{{"misbehave":"{vms}:silent"}}"#);
+        let refused = ask(&mut lab, "POST", "/misbehaviours", &body);
+        assert_eq!(refused.status, 400, "{vms}");
+        assert_eq!(document(&refused)["error"], expected, "{vms}");
+        lab.carry_out(Command::Behave(vec![VmId(0), VmId(1)]))
+            .unwrap();
+    }
+}
+
 /// Carries out a request in slices, with `between` after each, and returns the body of its response.
 fn in_slices(
     lab: &mut SimulatedLab<'_>,

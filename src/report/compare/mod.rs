@@ -17,13 +17,14 @@ pub use sweep::{breaking_point, sweep_text};
 pub use text::compare_text;
 pub(super) use text::{cells, names, row};
 
+use super::floods::FloodReport;
 use super::json::document;
 use super::marks::{MarkReport, Marks};
 use super::misbehaviours::{ResponseReport, others_during};
 use super::provenance::unlike;
 use super::units::count;
 use super::{Report, SecondReport, Unlike};
-use crate::record::{Cause, Count, LatencySummary, MarkMetric, Metric, Scope, Totals};
+use crate::record::{Cause, Count, FloodKind, LatencySummary, MarkMetric, Metric, Scope, Totals};
 
 /// The name and version of the form of a [`Comparison`] as JSON.
 pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
@@ -78,6 +79,8 @@ pub enum Quantity {
     Flows,
     /// A number of pings that failed.
     Pings,
+    /// A number of frames, or of their copies.
+    Frames,
 }
 
 /// One figure of both runs. What a run does not have is absent.
@@ -228,6 +231,7 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
             .chain(of_losses(before.1, after.1))
             .chain(of_marks(before.1, after.1))
             .chain(of_misbehaviours(before.1, after.1))
+            .chain(of_floods(before.1, after.1))
             .collect(),
     }
 }
@@ -309,6 +313,35 @@ fn of_misbehaviours(before: &Report, after: &Report) -> Vec<Difference> {
     differences
 }
 
+/// What was flooded, of each kind that one of the runs has counted. How much that varies is not known.
+fn of_floods(before: &Report, after: &Report) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for kind in FloodKind::ALL {
+        let floods = [before, after].map(|run| run.floods.iter().find(|of| of.kind == kind));
+        if floods == [None, None] {
+            continue;
+        }
+        let mut add = |what: &str, quantity, of: &dyn Fn(&FloodReport) -> Option<f64>| {
+            let figure = format!("floods.{}.{what}", kind.name());
+            let values = floods.map(|flood| of(flood?));
+            differences.push(Difference::new(figure, quantity, values, None));
+        };
+        let frames = Quantity::Frames;
+        add("frames", frames, &|of| Some(of.frames as f64));
+        add("copies", frames, &|of| Some(of.copies as f64));
+        add("amplification", frames, &|of| Some(of.amplification));
+        add("repeated", frames, &|of| Some(of.repeated as f64));
+        add("unwanted", frames, &|of| Some(of.unwanted as f64));
+        for statistic in STATISTICS.iter().filter(|statistic| statistic.always) {
+            let what = format!("last_copy.{}", statistic.name);
+            add(&what, Quantity::Ns, &|of| {
+                nanos((statistic.of)(&of.last_copy_ns))
+            });
+        }
+    }
+    differences
+}
+
 impl Difference {
     fn new(
         figure: String,
@@ -343,7 +376,11 @@ impl Difference {
         Some(match (self.beyond_spread?, self.quantity) {
             (false, _) => Judgement::Same,
             (true, Quantity::PerSecond | Quantity::Flows) if more => Judgement::Better,
-            (true, Quantity::Ns | Quantity::Share | Quantity::Pings) if !more => Judgement::Better,
+            (true, Quantity::Ns | Quantity::Share | Quantity::Pings | Quantity::Frames)
+                if !more =>
+            {
+                Judgement::Better
+            }
             (true, _) => Judgement::Worse,
         })
     }

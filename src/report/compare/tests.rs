@@ -292,3 +292,29 @@ fn less_latency_or_loss_and_a_higher_rate_are_better() {
         assert_eq!(told, judged, "{quantity:?} {difference:?} {beyond:?}");
     }
 }
+
+#[test]
+fn floods_of_two_runs_are_compared_by_kind() {
+    let before = fixtures::whole();
+    let mut after = before.clone();
+    after.floods[0].copies *= 2;
+    after.floods[0].amplification *= 2.0;
+    let mut uncounted = before.clone();
+    uncounted.floods.clear();
+    let comparison = pair(("a", &before), ("b", &after));
+    let figure = |what: &str| of(&comparison, &format!("floods.arp_request.{what}"));
+    assert_eq!(figure("copies").ratio, Some(2.0));
+    assert_eq!(figure("amplification").difference, Some(2.0));
+    assert_eq!(figure("frames").difference, Some(0.0));
+    assert_eq!(figure("unwanted").before, Some(5.0));
+    assert_eq!(figure("last_copy.p99").before, None, "no copy came");
+    let floods = |comparison: &Comparison| {
+        let figures = comparison.differences.iter();
+        let figures = figures.filter(|each| each.figure.starts_with("floods."));
+        figures.map(|each| each.after).collect::<Vec<_>>()
+    };
+    // Eight figures of the only kind that one of the runs has.
+    let of_one = floods(&pair(("a", &before), ("b", &uncounted)));
+    assert_eq!(of_one, [None; 8]);
+    assert!(floods(&pair(("a", &uncounted), ("b", &uncounted))).is_empty());
+}

@@ -209,6 +209,9 @@ fn show(quantity: Quantity, value: f64) -> String {
         Quantity::Share => percent(value),
         Quantity::PerSecond => rate(value),
         Quantity::Flows | Quantity::Pings => count(value.round() as u64),
+        // Of an average, a tenth.
+        Quantity::Frames if value.fract() != 0.0 => format!("{value:.1}"),
+        Quantity::Frames => count(value as u64),
     }
 }
 

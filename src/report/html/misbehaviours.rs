@@ -23,8 +23,8 @@ pub(super) fn misbehaviours(report: &Report) -> String {
         )
     });
     format!(
-        "<section>\n<h2>Misbehaviour</h2>\n<p class=\"quiet\">others: flows between VMs that behave · own: flows from or to \
-         one that misbehaves</p>\n{}</section>\n",
+        "<section>\n<h2>Misbehaviour</h2>\n<p class=\"quiet\">between others: flows between VMs that behave in the run · of \
+         misbehaving VMs: flows from or to one that does not</p>\n{}</section>\n",
         each.collect::<String>()
     )
 }

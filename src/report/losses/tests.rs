@@ -172,3 +172,22 @@ fn causes_can_be_expected() {
     let error = "losses.gremlins=0".parse::<crate::report::Expectation>();
     assert!(error.unwrap_err().to_string().contains("losses.CAUSE"));
 }
+
+#[test]
+fn a_run_that_lost_nothing_says_so() {
+    let mut recorder = Recorder::new(Limits::default());
+    recorder.add_flow();
+    recorder.begin_phase("", Instant::ZERO);
+    let at = Instant::from_nanos;
+    recorder.echo_sent(FlowId(0), at(1), at(1), at(1));
+    recorder.answered(FlowId(0), 0, at(1), at(1), at(2));
+    let report = Report::new(&recorder, &Context::default());
+    let merged = merge_reports(&[report.clone(), report.clone()]).unwrap();
+    for report in [report, merged] {
+        let mut out = Vec::new();
+        json(&report, &mut out).unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(document["losses"], serde_json::json!([]));
+        assert_eq!(parse("a.json".as_ref(), &out).unwrap(), report);
+    }
+}

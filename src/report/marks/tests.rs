@@ -272,6 +272,7 @@ fn scrapers_get_the_marks_and_first_passes_once_there_are_some() {
         vms: 0,
         rss_bytes: None,
         misbehaviours: Vec::new(),
+        floods: None,
     };
     let page = |recorder: &Recorder| prometheus(recorder, &lab, Exposition::Prometheus);
     let told = page(&recorder(3));

@@ -11,6 +11,7 @@ const LAB: LabGauges = LabGauges {
     vms: 3,
     rss_bytes: Some(4096),
     misbehaviours: Vec::new(),
+    floods: None,
 };
 
 fn at(nanos: u64) -> Instant {
@@ -468,4 +469,28 @@ fn a_format_is_found_by_its_media_type() {
             "{media_type}"
         );
     }
+}
+
+#[test]
+fn floods_are_counted_by_kind_where_they_are_looked_for() {
+    let mut floods = Floods::default();
+    if let Some(counts) = floods.get_mut(FloodKind::Multicast) {
+        (counts.frames, counts.copies) = (2, 9);
+        (counts.repeated, counts.unwanted) = (1, 4);
+    }
+    let floods = Some(floods);
+    let page = |lab: &LabGauges| prometheus(&recorder(), lab, Exposition::Prometheus);
+    let told = page(&LabGauges { floods, ..LAB });
+    let told = samples(&told);
+    for (name, value) in [
+        ("frames", 2.0),
+        ("copies", 9.0),
+        ("copies_repeated", 1.0),
+        ("copies_unwanted", 4.0),
+    ] {
+        let series = |kind| format!("tap_reactor_flooded_{name}_total{{kind=\"{kind}\"}}");
+        assert_eq!(told[series("multicast").as_str()], value, "{name}");
+        assert_eq!(told[series("arp_request").as_str()], 0.0, "{name}");
+    }
+    assert!(!page(&LAB).contains("flooded"));
 }

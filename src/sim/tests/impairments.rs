@@ -379,3 +379,25 @@ fn what_is_held_for_a_vm_that_stops_or_beyond_the_end_is_counted_as_never_releas
     assert_eq!(of_vm1(&unreleased), at_removal);
     assert_eq!(sum(&delayed), released + sum(&unreleased));
 }
+
+#[test]
+fn rules_that_were_taken_away_cost_nothing_once_no_frame_is_held() {
+    let mut lab = new_lab(2, WIRE_DELAY);
+    flow(&mut lab, 0, 1);
+    let delayed = Profile {
+        delay: Some(Delay::constant(MS * 5)),
+        ..Profile::default()
+    };
+    impair(&mut lab, delayed);
+    let only = phase("", 1, Pacing::Interval(MS), None, Some(MS * 100));
+    lab.hypervisor().start(Instant::ZERO, vec![only]);
+    let is_watched_at = |millis: u32, lab: &mut Lab| {
+        lab.drive(Some(Instant::ZERO + MS * millis)).unwrap();
+        lab.hypervisor().fabric().is_watched()
+    };
+    assert!(is_watched_at(20, &mut lab));
+    lab.carry_out(Command::Impair(Vec::new())).unwrap();
+    assert!(is_watched_at(21, &mut lab), "frames are held");
+    assert!(!is_watched_at(50, &mut lab));
+    assert_eq!(lab.hypervisor().recorder().totals().failed(), 0);
+}

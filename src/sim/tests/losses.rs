@@ -216,6 +216,22 @@ fn where_nothing_is_asked_for_lost_pings_are_unknown_and_the_sums_hold() {
 }
 
 #[test]
+fn a_simulation_tells_what_it_drops_whether_it_has_to_or_not() {
+    for how in ["auto", "on"] {
+        let text = format!("fabric = 'sim'\nvms = 2\nattribute-loss = '{how}'");
+        let plan = experiment::plan(&Scenario::parse("t.toml", &text).unwrap()).unwrap();
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        impair(&mut lab, losing(0.2));
+        ping(&mut lab, Pacing::Interval(MS), 1_000);
+        let recorder = lab.hypervisor().recorder();
+        let is_known = |(row, _): (&Attribution, u64)| row.cause == Cause::Impaired;
+        assert!(recorder.losses().rows().all(is_known), "{how}");
+        is_whole(recorder);
+    }
+}
+
+#[test]
 fn a_reply_that_is_ignored_is_not_a_lost_request() {
     let profile = Profile {
         corrupt: 1.0,
@@ -281,6 +297,31 @@ fn a_switch_tells_of_links_that_are_down_and_of_frames_that_would_go_back() {
         run(lab.hypervisor(), now, END);
         let recorder = lab.hypervisor().recorder();
         assert_eq!(rows(recorder), [expected]);
+        is_whole(recorder);
+    }
+}
+
+#[test]
+fn a_ping_of_which_an_impairment_drops_any_fragment_is_put_down_to_that() {
+    for (family, direction, part) in [
+        ("", "in", Way::Request),
+        ("", "out", Way::Reply),
+        ("ipv6 = true\nping-ipv6 = true\n", "in", Way::Request),
+    ] {
+        // Three fragments a ping: each seventh is lost, whichever of them it is.
+        let text = format!(
+            "fabric = 'sim'\nvms = 2\nping = 'vm0:vm1'\ninterval = '1ms'\ncount = 70\ntimeout = '20ms'\nresolve = 'static'\n\
+             size = 4000\nallow-fragmentation = true\nimpair = 'vm1:{direction}:every=7'\n{family}"
+        );
+        let plan = experiment::plan(&Scenario::parse("t.toml", &text).unwrap()).unwrap();
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        lab.run(&mut ());
+        let recorder = lab.hypervisor().recorder();
+        let failed = recorder.totals().failed();
+        assert!(failed >= 29, "{failed}");
+        let expected = (Cause::Impaired, part, Place::Vm(VmId(1)), failed);
+        assert_eq!(rows(recorder), [expected], "{family} {direction}");
         is_whole(recorder);
     }
 }

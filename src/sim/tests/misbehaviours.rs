@@ -1,9 +1,16 @@
 //! Misbehaviours in virtual time, where what they do to others is known exactly.
 
+use std::time::Duration;
+
+use super::{MS, Switch, WIRE_DELAY};
 use crate::experiment::{self, Scenario};
-use crate::lab::Lab;
-use crate::report::{MisbehaviourReport, Report, ResponseReport};
-use crate::vm::{Misdeed, VmId};
+use crate::fabric::{Direction, Instrument, Observed};
+use crate::hypervisor::Command;
+use crate::lab::{Lab, SimulatedLab};
+use crate::report::{LossReport, MisbehaviourReport, Report, ResponseReport};
+use crate::time::Instant;
+use crate::vm::{Flood, Misbehaviour, Misdeed, VmId};
+use crate::wire::{EthernetFrame, Payload};
 
 /// A frame takes 10 µs each way.
 const RTT: u64 = 20_000;
@@ -91,7 +98,7 @@ fn response_and_losses_are_told_before_during_and_after_of_those_it_hits_and_of_
             .map(|(kind, n)| (*kind, *n))
             .collect();
         assert_eq!(counts, done, "{what}");
-        for (flows, during) in [(&told.others, calm(300)), (&told.own, own)] {
+        for (flows, during) in [(&told.others, calm(300)), (&told.misbehaving, own)] {
             let (before, after) = (figures(&flows.before), figures(&flows.after));
             assert_eq!((before, after), (calm(200), calm(500)), "{what}");
             assert_eq!(figures(&flows.during), during, "{what}");
@@ -118,7 +125,7 @@ fn a_stolen_address_is_lost_to_its_owner_once_that_has_defended_it() {
     assert_eq!((during.answered, during.unanswered), (1001, 999));
     // Whoever was told keeps it: the neighbour is not asked for until it fails to answer.
     assert_eq!(told.others.after.answered, 0);
-    assert_eq!(figures(&told.own.during), (2000, 0, Some(RTT)));
+    assert_eq!(figures(&told.misbehaving.during), (2000, 0, Some(RTT)));
     assert!(!report.addresses.conflicts.is_empty());
 }
 
@@ -129,7 +136,7 @@ fn who_learns_a_wrong_address_pings_in_vain_until_it_asks_again() {
     let report = run(&text.replace("resolve = 'at-once'\n", ""));
     let told = only(&report);
     // Asked before: nobody has to ask for it again.
-    assert_eq!(figures(&told.own.during), (200, 0, Some(RTT)));
+    assert_eq!(figures(&told.misbehaving.during), (200, 0, Some(RTT)));
     assert!(told.summary.counts[&Misdeed::Changed] >= 200);
 }
 
@@ -142,9 +149,9 @@ fn a_looped_port_draws_the_frames_of_others_that_are_flooded() {
     let reflected = told.summary.counts[&Misdeed::Reflected];
     assert!((200..=210).contains(&reflected), "{reflected}");
     // vm2's request comes back from vm3, so that vm2 is behind vm3's port as the switch sees it: the answer gets nowhere.
-    assert_eq!(told.own.during.answered, 0);
+    assert_eq!(told.misbehaving.during.answered, 0);
     assert_eq!(figures(&told.others.during), (200, 0, Some(RTT)));
-    assert_eq!(figures(&told.own.after).1, 0);
+    assert_eq!(figures(&told.misbehaving.after).1, 0);
 }
 
 #[test]
@@ -177,11 +184,17 @@ fn phases_have_misbehaviours_of_their_own_which_end_with_them_and_those_that_can
     // Both flows have an end that misbehaves at some time.
     assert_eq!(silent.others.during, ResponseReport::default());
     assert_eq!(
-        (silent.own.before.answered, silent.own.before.unanswered),
+        (
+            silent.misbehaving.before.answered,
+            silent.misbehaving.before.unanswered
+        ),
         (200, 0)
     );
     assert_eq!(
-        (silent.own.during.answered, silent.own.during.unanswered),
+        (
+            silent.misbehaving.during.answered,
+            silent.misbehaving.during.unanswered
+        ),
         // The last answer of vm1 was held when that stopped.
         (99, 101)
     );
@@ -189,11 +202,6 @@ fn phases_have_misbehaviours_of_their_own_which_end_with_them_and_those_that_can
 
 #[test]
 fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one() {
-    use crate::hypervisor::Command;
-    use crate::time::Instant;
-    use crate::vm::Misbehaviour;
-    use std::time::Duration;
-
     let text = "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
                 timeout = '10ms'\nduration = '1s'";
     let mut lab = lab_of(text);
@@ -223,15 +231,21 @@ fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one(
     let told = only(&report);
     // Before it was known who would misbehave, all flows are told as one.
     assert_eq!(
-        (told.others.before.answered, told.own.before.answered),
+        (
+            told.others.before.answered,
+            told.misbehaving.before.answered
+        ),
         (402, 0)
     );
     assert_eq!(
-        (told.others.during.answered, told.own.during.unanswered),
+        (
+            told.others.during.answered,
+            told.misbehaving.during.unanswered
+        ),
         (300, 300)
     );
     assert_eq!(
-        (told.others.after.answered, told.own.after.answered),
+        (told.others.after.answered, told.misbehaving.after.answered),
         (499, 499)
     );
 }
@@ -324,7 +338,348 @@ fn a_vm_may_misbehave_in_another_way_from_the_instant_on_at_which_it_ceases_to_i
     let during: Vec<_> = report
         .misbehaviours
         .iter()
-        .map(|each| each.own.during.answered)
+        .map(|each| each.misbehaving.during.answered)
         .collect();
     assert_eq!(during, [0, 100]);
+}
+
+#[test]
+fn each_of_many_misbehaviours_is_told_however_many_marks_there_are() {
+    let each = (0..100).map(|number| format!("'vm3:silent@{}ms+5ms'", 10 + 10 * number));
+    let each: Vec<String> = each.collect();
+    let report = run(&format!(
+        "duration = '1200ms'\nmisbehave = [{}]",
+        each.join(", ")
+    ));
+    assert!(report.marks_untold > 0);
+    assert_eq!(report.misbehaviours.len(), 100);
+    for told in &report.misbehaviours {
+        let [others, misbehaving] = [&told.others, &told.misbehaving];
+        assert_eq!(
+            figures(&others.before).0,
+            5 + 5 * u64::from(told.summary.began_ns < 15_000_000)
+        );
+        assert_eq!(figures(&others.during), (5, 0, Some(RTT)));
+        assert_eq!(figures(&misbehaving.during), (0, 5, None));
+        assert!(others.after.answered >= 5);
+    }
+}
+
+#[test]
+fn what_is_over_or_did_not_begin_costs_no_later_frame_anything() {
+    for (scenario, goes_on) in [
+        ("misbehave = 'vm3:slow 5ms@200ms'", true),
+        ("misbehave = 'vm3:slow 5ms@200ms+300ms'", false),
+        ("misbehave = 'vm3:flap 100ms/30ms@200ms+300ms'", false),
+        // It is not up.
+        ("stop = 'vm3'\nmisbehave = 'vm3:silent@200ms+300ms'", false),
+        ("move = 'vm3:leaf1@200ms'", false),
+        ("move = 'vm4:leaf1@200ms,announce=none'", true),
+        // Nobody talks to it before it stops.
+        (
+            "duration = '300ms'\nmove = 'vm4:leaf1@200ms,announce=none'\n[[phase]]\nstop = 'vm4'",
+            false,
+        ),
+    ] {
+        let parsed = Scenario::parse(
+            "test.toml",
+            &format!(
+                "fabric = 'sim'\nvms = 5\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nduration = '1s'\n[[phase]]\n{scenario}"
+            ),
+        );
+        let plan = experiment::plan(&parsed.unwrap());
+        let plan = plan.unwrap_or_else(|error| panic!("{scenario}: {error}"));
+        let mut lab = SimulatedLab::new(Switch::new(WIRE_DELAY), plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        lab.begin(&mut ());
+        assert!(!lab.hypervisor().fabric().is_watched(), "{scenario}");
+        lab.drive(Some(lab.now() + MS * 800)).unwrap();
+        let is_watched = lab.hypervisor().fabric().is_watched();
+        assert_eq!(is_watched, goes_on, "{scenario}");
+    }
+}
+
+#[test]
+fn pings_of_a_warm_up_are_in_none_of_the_times() {
+    let report = run("warmup = '500ms'\nduration = '500ms'\nmisbehave = 'vm3:silent@100ms+100ms'");
+    let told = only(&report);
+    for flows in [&told.others, &told.misbehaving] {
+        let pings = |of: &ResponseReport| of.answered + of.unanswered;
+        let pings = [&flows.before, &flows.during, &flows.after].map(pings);
+        assert_eq!(
+            pings.iter().sum::<u64>(),
+            report.totals.ended() / 2,
+            "{pings:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_done_to_frames_goes_on_when_the_first_frames_of_a_moved_vm_were_seen() {
+    for (what, lost) in [
+        ("impair = 'vm0:in:every=10'", 20),
+        ("misbehave = 'vm0:silent'", 200),
+    ] {
+        let report = report_of(&format!(
+            "fabric = 'sim'\nvms = 2\nping = 'vm0:vm1'\ninterval = '1ms'\ncount = 200\nresolve = 'static'\n\
+             timeout = '100ms'\nmove = 'vm1:leaf1@50ms'\n{what}"
+        ));
+        assert_eq!(report.totals.lost, lost, "{what}");
+    }
+}
+
+/// A lab of so many VMs that has begun, and in which nobody misbehaves yet.
+fn begun(vms: u32) -> Lab<'static> {
+    let mut lab = lab_of(&format!(
+        "fabric = 'sim'\nvms = {vms}\nping = 'vm0:vm1'\ninterval = '1ms'\nduration = '10ms'\ntimeout = '1ms'"
+    ));
+    lab.begin(&mut ());
+    lab
+}
+
+const fn by_command(vm: u32, misbehaviour: Misbehaviour) -> Command {
+    Command::Misbehave {
+        vm: VmId(vm),
+        misbehaviour,
+        lasts: None,
+    }
+}
+
+#[test]
+fn a_command_for_a_misbehaviour_beyond_its_bounds_is_refused_with_what_is_expected() {
+    let ms = Duration::from_millis;
+    let flap = |period, down| Misbehaviour::Flap { period, down };
+    let flood = |rate| Misbehaviour::Flood(Flood::Arp, rate);
+    let mut lab = begun(2);
+    for (misbehaviour, expected) in [
+        (flap(ms(0), ms(0)), "expected a period of 10ms or more"),
+        (flap(ms(10), ms(20)), "expected a period of 10ms or more"),
+        (flap(ms(10), ms(10)), "expected a period of 10ms or more"),
+        (flap(Duration::MAX, ms(10)), "expected a period of 10ms"),
+        (flood(0), "expected a rate of frames from 1/s to 100000/s"),
+        (flood(u32::MAX), "expected a rate of frames from 1/s"),
+        (Misbehaviour::Loop(0), "expected a rate of frames from 1/s"),
+        (Misbehaviour::Loop(100_001), "expected a rate of frames"),
+        (Misbehaviour::Slow(ms(0)), "expected a time up to an hour"),
+        (Misbehaviour::Slow(Duration::MAX), "expected a time up to"),
+        (
+            Misbehaviour::Steal("255.255.255.255".parse().unwrap()),
+            "expected the address of one host",
+        ),
+        (
+            Misbehaviour::Steal("ff02::1".parse().unwrap()),
+            "expected the address of one host",
+        ),
+        (
+            Misbehaviour::Steal("10.77.0.3".parse().unwrap()),
+            "10.77.0.3 is vm1's own address; expected another's",
+        ),
+    ] {
+        let refused = lab.carry_out(by_command(1, misbehaviour));
+        let refused = refused.expect_err(expected).to_string();
+        assert!(refused.contains(expected), "{misbehaviour:?}: {refused}");
+    }
+    lab.carry_out(by_command(1, flap(ms(10), ms(9)))).unwrap();
+    lab.carry_out(by_command(0, flood(100_000))).unwrap();
+    lab.drive(None).unwrap();
+    lab.finish(&mut ());
+    let report = lab.report("test");
+    assert_eq!(report.misbehaviours.len(), 2);
+}
+
+#[test]
+fn floods_that_are_asked_for_one_after_the_other_make_no_more_copies_together_than_one_may() {
+    let flood = |rate| Misbehaviour::Flood(Flood::Mac, rate);
+    let mut lab = begun(6);
+    lab.carry_out(by_command(1, flood(30_000))).unwrap();
+    lab.carry_out(by_command(2, Misbehaviour::Silent)).unwrap();
+    let beyond = lab.carry_out(by_command(3, flood(20_001))).unwrap_err();
+    let why = "vm3 can't do mac-flood 20001/s: 50001 frames/s to 6 ports are 250005 copies a second; expected 50000";
+    assert!(beyond.to_string().contains(why), "{beyond}");
+    lab.carry_out(by_command(3, flood(20_000))).unwrap();
+    let looped = lab.carry_out(by_command(4, Misbehaviour::Loop(1)));
+    looped.unwrap_err();
+    // Who behaves again makes room, and who stops does.
+    lab.carry_out(Command::Behave(vec![VmId(1)])).unwrap();
+    lab.carry_out(by_command(4, flood(30_000))).unwrap();
+    lab.carry_out(Command::StopVms(vec![VmId(4)])).unwrap();
+    lab.carry_out(by_command(5, flood(42_500))).unwrap();
+}
+
+#[test]
+fn a_planned_misbehaviour_for_which_there_is_no_room_is_told() {
+    let mut lab = lab_of(
+        "fabric = 'sim'\nvms = 3\nping = 'vm0:vm1'\ninterval = '1ms'\nduration = '10ms'\ntimeout = '1ms'\n\
+         misbehave = ['vm1:silent@5ms', 'vm2:silent@6ms']",
+    );
+    lab.begin(&mut ());
+    for _ in 0..256 {
+        lab.carry_out(by_command(0, Misbehaviour::Silent)).unwrap();
+        lab.carry_out(Command::Behave(vec![VmId(0)])).unwrap();
+    }
+    lab.carry_out(by_command(0, Misbehaviour::Silent))
+        .unwrap_err();
+    lab.drive(None).unwrap();
+    lab.finish(&mut ());
+    let report = lab.report("test");
+    let refused = report.misbehaviours.iter();
+    let refused: Vec<_> = refused
+        .filter_map(|each| each.summary.refused.as_deref())
+        .collect();
+    assert_eq!(
+        refused,
+        ["there were 256 misbehaviours already; expected no more in a run"; 2]
+    );
+}
+
+#[test]
+fn a_misbehaviour_that_begins_late_ends_in_time_for_the_next_one() {
+    use super::{MS, Pacing, empty_lab, phase};
+    use crate::hypervisor::PlannedMisbehaviour;
+    use crate::sim::{Switch, WIRE_DELAY};
+
+    let mut lab = empty_lab(2, Switch::new(WIRE_DELAY));
+    lab.populate(&mut ()).unwrap();
+    let planned = |after, misbehaviour| PlannedMisbehaviour {
+        after,
+        vm: VmId(1),
+        misbehaviour,
+        lasts: Some(100 * MS),
+    };
+    let mut only = phase("", 0, Pacing::Interval(MS), None, Some(MS * 400));
+    only.misbehaviours = vec![
+        planned(100 * MS, Misbehaviour::Silent),
+        planned(200 * MS, Misbehaviour::WrongMac),
+        planned(300 * MS, Misbehaviour::Silent),
+    ];
+    let hypervisor = lab.hypervisor();
+    hypervisor.start(Instant::ZERO, vec![only]);
+    // The driver comes to them late, as a real one does; once so late that there is one of them between.
+    for micros in [100_060, 200_040, 400_500] {
+        let now = Instant::ZERO + Duration::from_micros(micros);
+        while hypervisor.carry_out_due(now).unwrap() {}
+    }
+    let told: Vec<_> = hypervisor
+        .fabric()
+        .misbehaviours()
+        .into_iter()
+        .map(|each| (each.began.as_nanos() / 1000, each.refused))
+        .collect();
+    assert_eq!(told, [(100_060, None), (200_040, None), (400_500, None)]);
+}
+
+/// Keeps the ARP senders of the frames that VMs send.
+#[derive(Debug)]
+struct Senders(std::sync::mpsc::Sender<(VmId, std::net::Ipv4Addr)>);
+
+impl Instrument for Senders {
+    fn frame(&mut self, _: Instant, observed: &Observed<'_>) {
+        let frame = EthernetFrame::parse(observed.frame).unwrap();
+        if let (Direction::Out, Ok(Payload::Arp(arp))) = (observed.direction, frame.payload()) {
+            self.0.send((observed.vm, arp.sender)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_vm_that_floods_before_it_has_an_address_asks_in_its_own_name_once_it_has() {
+    // It makes sure that nobody else has the address first, which takes seconds.
+    let probing = |_, config: &mut crate::vm::VmConfig| config.ipv4.probe = true;
+    let mut lab = super::changed_lab(3, super::MS, probing);
+    let (sender, senders) = std::sync::mpsc::channel();
+    lab.hypervisor().fabric().add(Box::new(Senders(sender)));
+    let flood = by_command(2, Misbehaviour::Flood(Flood::Arp, 10));
+    lab.carry_out(flood).unwrap();
+    super::run(
+        lab.hypervisor(),
+        Instant::ZERO,
+        Instant::ZERO + Duration::from_secs(20),
+    );
+    let flooded: Vec<_> = senders
+        .try_iter()
+        .filter(|(vm, _)| *vm == VmId(2))
+        .collect();
+    assert!(flooded.first().unwrap().1.is_unspecified());
+    assert_eq!(
+        flooded.last().unwrap().1,
+        std::net::Ipv4Addr::new(10, 0, 0, 4)
+    );
+}
+
+/// What pings of a report were lost to: cause, part, place and reason, and their number.
+fn losses(report: &Report) -> Vec<(String, u64)> {
+    let words = |row: &LossReport| {
+        let reason = row.reason.as_deref().unwrap_or("");
+        let (cause, part) = (row.cause.name(), row.direction.word());
+        format!("{cause} {part} {} {reason}", row.place)
+    };
+    let rows = report.losses.iter();
+    rows.map(|row| (words(row), row.count)).collect()
+}
+
+#[test]
+fn pings_that_a_misbehaviour_costs_are_put_down_to_what_became_of_their_frames() {
+    let before = "resolve = 'before'\nduration = '2s'";
+    let at_once = "resolve = 'at-once'\nduration = '100ms'";
+    /// What is done, with the rest of the scenario, and the losses that it costs.
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
+    let told = |(what, when, _): &Case<'_>| {
+        let report = report_of(&format!(
+            "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
+             timeout = '20ms'\n{when}\nmisbehave = '{what}'"
+        ));
+        losses(&report)
+    };
+    let cases: [Case<'_>; 7] = [
+        (
+            "vm1:silent@100ms+100ms",
+            before,
+            &[("impaired request vm1 silent", 100)],
+        ),
+        // The switch forgets where it is and floods requests for it: that others get them is not why it does not.
+        (
+            "vm1:flap 100ms/30ms@100ms+200ms",
+            before,
+            &[("absent request vm1 its link is down", 60)],
+        ),
+        (
+            "vm0:flap 100ms/30ms@100ms+200ms",
+            before,
+            &[
+                ("impaired request vm0 flap", 59),
+                // The ping of the instant at which it goes down.
+                ("absent reply vm0 its link is down", 1),
+            ],
+        ),
+        // The thief gets what is for the owner: requests, or the replies to the owner's own.
+        (
+            "vm3:steal 10.77.0.3@100ms",
+            before,
+            &[("delivered_elsewhere request vm3 not_for_our_ip", 899)],
+        ),
+        (
+            "vm3:steal 10.77.0.2@100ms",
+            before,
+            &[("delivered_elsewhere reply vm3 not_for_our_ip", 900)],
+        ),
+        (
+            "vm3:loop@100ms+200ms",
+            before,
+            &[("in_bridge reply vm3 SAME_PORT", 200)],
+        ),
+        // Who is asked under a wrong address does not listen to that.
+        (
+            "vm1:wrong-mac",
+            at_once,
+            &[("ignored request vm1 not_for_our_mac", 100)],
+        ),
+    ];
+    let found = cases.each_ref().map(told);
+    let expected = cases.map(|(.., rows)| {
+        let rows = rows
+            .iter()
+            .map(|(words, count)| ((*words).to_owned(), *count));
+        rows.collect::<Vec<_>>()
+    });
+    assert_eq!(found, expected);
 }

@@ -59,9 +59,12 @@ const TYPES: &[&str] = &[
     "skb_drop_reason",
 ];
 const REASON_PREFIX: &str = "SKB_DROP_REASON_";
-/// Events read at a time: more than the ring holds.
+/// Events read at a time: more than the ring holds. It is filled meanwhile, and the kernel wakes nobody as long as there is
+/// something in it: what comes after so many is read with the next ping that is given up, which happened later.
 const MOST_READ: usize = 4_096;
 const FUNCTION_BYTES: usize = 48;
+/// Descriptors that the watch takes while it loads: eight maps, and for each tracepoint a program and a link.
+pub(crate) const DESCRIPTORS_OF_A_DROP_WATCH: u64 = 8 + 2 * PROGRAMS.len() as u64;
 
 /// Who may watch dropped frames.
 const NEEDED: &str = "expected root (CAP_BPF and CAP_PERFMON, outside of user namespaces)";
@@ -71,7 +74,7 @@ const NEEDED: &str = "expected root (CAP_BPF and CAP_PERFMON, outside of user na
 /// # Errors
 /// If the kernel does not let us, or can't tell; the error says what is missing.
 pub(crate) fn check_drop_watch() -> Result<(), SystemError> {
-    DropWatch::load(0, 1, PROGRAMS).map(drop)
+    DropWatch::load((1, 1), PROGRAMS).map(drop)
 }
 
 /// Listens for dropped frames. The descriptor is readable when there are some.
@@ -82,6 +85,7 @@ pub(super) struct DropWatch {
     missed: Array<MapData, u64>,
     functions: HashMap<MapData, u64, [u8; FUNCTION_BYTES]>,
     stations: HashMap<MapData, u64, u32>,
+    namespaces: HashMap<MapData, u32, u32>,
     reasons: FxHashMap<u32, KernelName>,
     /// Functions by their addresses, as far as they were asked for.
     named: FxHashMap<u64, KernelName>,
@@ -90,18 +94,24 @@ pub(super) struct DropWatch {
 }
 
 impl DropWatch {
-    /// Listens for frames that are dropped in the network namespace with that inode number from now on, in a lab of that many
-    /// VMs; with `has_xdp` also for those that are dropped on their way by XDP.
+    /// Listens for frames that are dropped in the network namespace with that inode number from now on, and in up to that many
+    /// [others](DropWatch::add_namespace), in a lab of that many VMs; with `has_xdp` also for those that are dropped on their
+    /// way by XDP.
     ///
     /// # Errors
     /// If the kernel does not let us, or can't tell; the error says what is missing.
-    pub(super) fn open(namespace: u32, vms: u32, has_xdp: bool) -> Result<DropWatch, SystemError> {
+    pub(super) fn open(
+        (namespace, others): (u64, u32),
+        vms: u32,
+        has_xdp: bool,
+    ) -> Result<DropWatch, SystemError> {
         let programs = if has_xdp {
             PROGRAMS
         } else {
             PROGRAMS_OF_BRIDGES
         };
-        let (mut watch, mut loaded) = DropWatch::load(namespace, vms, programs)?;
+        let (mut watch, mut loaded) = DropWatch::load((1 + others, vms), programs)?;
+        watch.add_namespace(namespace)?;
         for (name, tracepoint) in programs {
             let program = loaded.program(name).map_err(refused)?;
             let attached = attach_to_tracepoint(&program, tracepoint).map_err(|errno| {
@@ -116,8 +126,7 @@ impl DropWatch {
 
     /// Loads the programs; none of them runs yet.
     fn load(
-        namespace: u32,
-        vms: u32,
+        (namespaces, vms): (u32, u32),
         programs: &[(&str, &CStr)],
     ) -> Result<(DropWatch, Loaded), SystemError> {
         let types = KernelTypes::read(TYPES)?;
@@ -143,11 +152,11 @@ impl DropWatch {
         let mut loaded = Loaded::new(
             OBJECT,
             &programs,
-            &[("stations", vms.saturating_add(SPARE_VMS))],
             &[
-                ("offsets", &offsets),
-                ("network_namespace", &namespace.to_ne_bytes()),
+                ("stations", vms.saturating_add(SPARE_VMS)),
+                ("namespaces", namespaces),
             ],
+            &[("offsets", &offsets)],
         )
         .map_err(refused)?;
         let watch = DropWatch {
@@ -156,6 +165,7 @@ impl DropWatch {
             missed: loaded.map("missed").map_err(refused)?,
             functions: loaded.map("functions").map_err(refused)?,
             stations: loaded.map("stations").map_err(refused)?,
+            namespaces: loaded.map("namespaces").map_err(refused)?,
             reasons: reasons
                 .iter()
                 .map(|(number, name)| (*number, name_of(name)))
@@ -164,6 +174,18 @@ impl DropWatch {
             missed_before: 0,
         };
         Ok((watch, loaded))
+    }
+
+    /// Listens for what is dropped in the network namespace with that inode number, too.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub(super) fn add_namespace(&mut self, inode: u64) -> Result<(), SystemError> {
+        // The kernel's own number of a namespace has 32 bits.
+        let added = self.namespaces.insert(inode as u32, 0, 0);
+        added.map_err(|error| {
+            SystemError::refused("watch dropped frames in a namespace", chain(&error))
+        })
     }
 
     /// Has the drops of flooded frames for `mac` told of at the port with that index, too, beside the first.

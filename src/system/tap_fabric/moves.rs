@@ -31,7 +31,7 @@ use crate::time::{Clock, Instant, MonotonicClock};
 use crate::vm::{RxFilter, VmId};
 
 /// The namespaces beside the lab's that one run makes at most.
-const MAX_NAMESPACES: usize = 16;
+pub(super) const MAX_NAMESPACES: usize = 16;
 
 /// Why a move of a real TAP is given no time.
 pub const OUTAGE_IS_SIMULATED: &str = "outage is for --fabric sim; expected none, because a move of a real TAP takes the time that it takes";
@@ -73,6 +73,11 @@ impl Moves {
         self.beside.iter_mut().map(|side| &mut side.netlink)
     }
 
+    /// The numbers of the inodes of those namespaces.
+    pub(super) fn inodes(&self) -> impl Iterator<Item = Result<u64, SystemError>> {
+        self.beside.iter().map(SideNamespace::inode)
+    }
+
     /// The links of all namespaces beside the lab's.
     pub(super) fn links(&mut self) -> Result<Vec<Link>, SystemError> {
         let mut links = Vec::new();
@@ -96,6 +101,14 @@ impl Moves {
         for vm in vms {
             self.places.remove(vm);
             self.astray.remove(vm);
+        }
+        let beside = self.beside.iter_mut().map(|side| &mut side.monitor);
+        let monitors: Vec<&mut FdbMonitor> = self.monitor.iter_mut().chain(beside).collect();
+        if !monitors.is_empty() {
+            let gone: FxHashSet<VmId> = vms.iter().copied().collect();
+            for monitor in monitors {
+                monitor.forget(|vm| gone.contains(&vm));
+            }
         }
     }
 }
@@ -152,13 +165,21 @@ impl TapFabric {
         let number = leaves + self.moves.beside.len() as u32;
         let has_name = !self.namespace.ends_with_us();
         let mut made = SideNamespace::make(&mut self.maker(), spine, (name, number), has_name)?;
-        if let Err(error) = self.report_fdb(&made) {
+        if let Err(error) = self.watch_beside(&made) {
             // The first error is the one to tell.
             let _ = made.close(&self.mark);
             return Err(error.into());
         }
         self.moves.beside.push(made);
         Ok(())
+    }
+
+    /// Listens to what bridges learn in a namespace that was made, and for what is dropped there, if it does in that of the lab.
+    fn watch_beside(&mut self, made: &SideNamespace) -> Result<(), SystemError> {
+        if let Some(watch) = &mut self.drop_watch {
+            watch.add_namespace(made.inode()?)?;
+        }
+        self.report_fdb(made)
     }
 
     /// Checks what can be checked, and changes nothing.
@@ -414,9 +435,6 @@ impl TapFabric {
         let side = self.moves.beside.get(number).ok_or_else(gone)?;
         let (spot, bridge) = (Spot::Beside(side.port), side.bridge);
         self.set_place(vm, place, spot);
-        if let (Some(watch), Some(Some(port))) = (&mut self.drop_watch, self.taps.get(vm.index())) {
-            watch.remove_station(port.mac);
-        }
         let index = self.renumber(vm, name)?;
         self.arrive(vm, (name, index), bridge)?;
         Ok(spot)
@@ -444,9 +462,6 @@ impl TapFabric {
             silence_link(name, &mut self.warnings);
         }
         if let Some(Some(port)) = self.taps.get(vm.index()) {
-            if let Some(watch) = &mut self.drop_watch {
-                watch.add_station(port.mac, index);
-            }
             self.filter
                 .add(&mut self.netlink, (vm, &port.tap, index), rx_filter)?;
         }
@@ -460,6 +475,9 @@ impl TapFabric {
         let index = netlink.index(name)?;
         if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
             port.index = index;
+            if let Some(watch) = &mut self.drop_watch {
+                watch.add_station(port.mac, index);
+            }
         }
         Ok(index)
     }

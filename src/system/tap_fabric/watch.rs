@@ -12,6 +12,7 @@ use super::super::lab_config::FabricKind;
 use super::super::namespace_file::CURRENT_NAMESPACE;
 use super::super::netlink::port::{LinkKey, Port};
 use super::TapFabric;
+use super::moves::MAX_NAMESPACES;
 use crate::fabric::{
     BridgeState, DropPlace, FrameDrops, KernelName, PathState, PortCounters, PortState,
 };
@@ -29,14 +30,16 @@ impl TapFabric {
     pub(super) fn listen_for_drops(&mut self) -> Result<(), SystemError> {
         let namespace = fs::metadata(CURRENT_NAMESPACE)
             .map_err(|error| SystemError::io("look up the network namespace", &error))?;
-        // The kernel's own number of a namespace has 32 bits.
         let mut watch = DropWatch::open(
-            namespace.ino() as u32,
+            (namespace.ino(), MAX_NAMESPACES as u32),
             self.lab.vms,
             self.lab.fabric == FabricKind::Xdp,
         )?;
         for port in self.taps.iter().flatten() {
             watch.add_station(port.mac, port.index);
+        }
+        for inode in self.moves.inodes() {
+            watch.add_namespace(inode?)?;
         }
         self.polled
             .drops

@@ -153,13 +153,7 @@ impl Vm {
     }
 
     fn request(&self, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
-        ArpPacket {
-            operation: ArpPacket::REQUEST,
-            sender_mac: self.mac,
-            sender,
-            target_mac: MacAddr::ZERO,
-            target,
-        }
+        ArpPacket::request(self.mac, sender, target)
     }
 }
 

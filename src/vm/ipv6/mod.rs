@@ -111,6 +111,11 @@ impl Ipv6 {
         ipv6
     }
 
+    /// Returns true if `address` is one of its own, or is tried.
+    pub(in crate::vm) fn has_address(&self, address: Ipv6Addr) -> bool {
+        self.addresses.find(address).is_some()
+    }
+
     /// Tells if an address is still tried, or a router or DHCP server still looked for.
     pub(in crate::vm) fn is_configuring(&self) -> bool {
         self.routes.is_soliciting()

@@ -240,7 +240,11 @@ impl Vm {
 }
 
 /// Tells all nodes that `address` is at `mac`.
-fn announcement(mac: MacAddr, address: Ipv6Addr, buffer: &mut [u8]) -> Option<usize> {
+pub(in crate::vm) fn announcement(
+    mac: MacAddr,
+    address: Ipv6Addr,
+    buffer: &mut [u8],
+) -> Option<usize> {
     let message = NeighbourAdvertisement {
         target: address,
         target_link: Some(mac),

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Flood, Station};
 use crate::vm::ip::DEFAULT_TIME_TO_LIVE;
+use crate::vm::ipv6::neighbour_discovery;
 use crate::wire::{
-    ALL_NODES, AdvertisedPrefix, ArpPacket, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind,
-    DhcpRequest, EthernetFrame, Icmpv6Message, Ipv4Envelope, Ipv6Envelope, MacAddr,
+    AdvertisedPrefix, ArpPacket, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpRequest,
+    EthernetFrame, Icmpv6Message, Ipv4Envelope, Ipv6Envelope, MacAddr,
     NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Payload, link_local, multicast_mac, solicited_node,
     write_router_advertisement, write_udp,
@@ -34,20 +35,10 @@ pub(super) fn random_mac(random: &mut fastrand::Rng) -> MacAddr {
 /// Builds the frame by which `station` announces that it has `address`.
 pub(super) fn announcement(station: &Station, address: IpAddr, buffer: &mut [u8]) -> Option<usize> {
     match address {
-        IpAddr::V4(address) => ArpPacket {
-            operation: ArpPacket::REQUEST,
-            sender_mac: station.mac,
-            sender: address,
-            target_mac: MacAddr::ZERO,
-            target: address,
+        IpAddr::V4(address) => {
+            ArpPacket::request(station.mac, address, address).write(MacAddr::BROADCAST, buffer)
         }
-        .write(MacAddr::BROADCAST, buffer),
-        IpAddr::V6(address) => advertisement(
-            station,
-            address,
-            (ALL_NODES, multicast_mac(ALL_NODES)),
-            buffer,
-        ),
+        IpAddr::V6(address) => neighbour_discovery::announcement(station.mac, address, buffer),
     }
 }
 
@@ -80,31 +71,26 @@ pub(super) fn claim(
             else {
                 return None;
             };
-            let to = match packet.source.is_unspecified() {
-                true => (ALL_NODES, multicast_mac(ALL_NODES)),
-                false => (packet.source, question.source),
-            };
-            (asked.target == address).then(|| advertisement(station, address, to, buffer))?
+            if asked.target != address {
+                return None;
+            }
+            if packet.source.is_unspecified() {
+                return neighbour_discovery::announcement(station.mac, address, buffer);
+            }
+            NeighbourAdvertisement {
+                target: address,
+                target_link: Some(station.mac),
+                router: false,
+                solicited: true,
+                overrides: true,
+            }
+            .write(
+                envelope(station, address, (packet.source, question.source)),
+                buffer,
+            )
         }
         _ => None,
     }
-}
-
-fn advertisement(
-    station: &Station,
-    address: Ipv6Addr,
-    (destination, destination_mac): (Ipv6Addr, MacAddr),
-    buffer: &mut [u8],
-) -> Option<usize> {
-    let envelope = envelope(station, address, (destination, destination_mac));
-    NeighbourAdvertisement {
-        target: address,
-        target_link: Some(station.mac),
-        router: false,
-        solicited: !destination.is_multicast(),
-        overrides: true,
-    }
-    .write(envelope, buffer)
 }
 
 fn envelope(
@@ -130,14 +116,11 @@ pub(super) fn flood(
     buffer: &mut [u8],
 ) -> Option<usize> {
     match flood {
-        Flood::Arp => ArpPacket {
-            operation: ArpPacket::REQUEST,
-            sender_mac: station.mac,
-            sender: station.address.unwrap_or(Ipv4Addr::UNSPECIFIED),
-            target_mac: MacAddr::ZERO,
-            target: random_neighbour(station, random),
+        Flood::Arp => {
+            let sender = station.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            ArpPacket::request(station.mac, sender, random_neighbour(station, random))
+                .write(MacAddr::BROADCAST, buffer)
         }
-        .write(MacAddr::BROADCAST, buffer),
         Flood::Broadcast => {
             let source = station.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
             let fill = |room: &mut [u8]| {
@@ -219,12 +202,13 @@ fn broadcast(source_mac: MacAddr, source: Ipv4Addr) -> Ipv4Envelope {
 
 /// A random host of the network of `station`, which may exist or not.
 fn random_neighbour(station: &Station, random: &mut fastrand::Rng) -> Ipv4Addr {
-    // One without an address asks for what nobody has (RFC 5737).
-    let own = station.address.unwrap_or(Ipv4Addr::new(192, 0, 2, 1));
-    // The whole world is not its network, even if it takes everybody for a neighbour.
-    let bits = match station.prefix_length {
-        0..8 => 16,
-        bits => bits.min(30),
+    let (own, bits) = match (station.address, station.prefix_length) {
+        // One without an address asks for what nobody has (RFC 5737): its requests are probes, to which whoever has an address
+        // gives that up.
+        (None, _) => (Ipv4Addr::new(192, 0, 2, 0), 24),
+        // The whole world is not its network, even if it takes everybody for a neighbour.
+        (Some(own), 0..8) => (own, 16),
+        (Some(own), bits) => (own, bits.min(30)),
     };
     let hosts = u32::MAX >> bits;
     // Neither the network's own address nor that of all its hosts.

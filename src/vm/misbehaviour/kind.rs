@@ -1,7 +1,7 @@
 //! The kinds of misbehaviour, and their words.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// The highest rate of frames, per second.
@@ -10,21 +10,10 @@ pub const HIGHEST_MISBEHAVIOUR_RATE: u32 = 100_000;
 /// The longest time that a VM misbehaves.
 pub const LONGEST_MISBEHAVIOUR: Duration = Duration::from_secs(3600);
 
-/// The words of all kinds, in the order in which help and errors list them.
-pub const MISBEHAVIOUR_NAMES: [&str; 12] = [
-    "silent",
-    "slow",
-    "flap",
-    "steal",
-    "wrong-mac",
-    "arp-flood",
-    "broadcast",
-    "mac-flood",
-    "dhcp-starve",
-    "ra-rogue",
-    "nd-flood",
-    "loop",
-];
+/// The shortest period in which a link goes down: netlink takes a part of a millisecond for each change.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+/// The shortest time that a link is down, and that it is up.
+const SHORTEST_STATE: Duration = Duration::from_millis(1);
 
 /// Frames that are sent unasked, so many a second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,16 +33,6 @@ pub enum Flood {
 }
 
 impl Flood {
-    /// All of them.
-    pub const ALL: [Flood; 6] = [
-        Flood::Arp,
-        Flood::Broadcast,
-        Flood::Mac,
-        Flood::Dhcp,
-        Flood::Router,
-        Flood::Neighbour,
-    ];
-
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -63,17 +42,6 @@ impl Flood {
             Flood::Dhcp => "dhcp-starve",
             Flood::Router => "ra-rogue",
             Flood::Neighbour => "nd-flood",
-        }
-    }
-
-    /// Frames per second where nothing else is said.
-    pub const fn default_rate(self) -> u32 {
-        match self {
-            Flood::Arp | Flood::Broadcast | Flood::Neighbour => 1_000,
-            Flood::Mac => 10_000,
-            Flood::Dhcp => 100,
-            // More often than any router may (RFC 4861 section 6.2.1).
-            Flood::Router => 1,
         }
     }
 }
@@ -103,10 +71,28 @@ pub enum Misbehaviour {
 }
 
 impl Misbehaviour {
-    /// Frames that a looped port sends back per second at most, where nothing else is said.
-    pub const DEFAULT_LOOP_RATE: u32 = 1_000;
+    /// One of each kind, in the order in which help and errors list them, with what it does where nothing else is said. There is
+    /// no default for a time or an address: those are examples.
+    pub const DEFAULTS: [Misbehaviour; 12] = [
+        Misbehaviour::Silent,
+        Misbehaviour::Slow(Duration::from_millis(50)),
+        Misbehaviour::Flap {
+            period: Duration::from_secs(1),
+            down: Duration::from_millis(100),
+        },
+        Misbehaviour::Steal(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2))),
+        Misbehaviour::WrongMac,
+        Misbehaviour::Flood(Flood::Arp, 1_000),
+        Misbehaviour::Flood(Flood::Broadcast, 1_000),
+        Misbehaviour::Flood(Flood::Mac, 10_000),
+        Misbehaviour::Flood(Flood::Dhcp, 100),
+        // More often than any router may (RFC 4861 section 6.2.1).
+        Misbehaviour::Flood(Flood::Router, 1),
+        Misbehaviour::Flood(Flood::Neighbour, 1_000),
+        Misbehaviour::Loop(1_000),
+    ];
 
-    /// The word for it, such as `arp-flood`: one of [`MISBEHAVIOUR_NAMES`].
+    /// The word for it, such as `arp-flood`.
     pub const fn name(self) -> &'static str {
         match self {
             Misbehaviour::Silent => "silent",
@@ -119,6 +105,45 @@ impl Misbehaviour {
         }
     }
 
+    /// Checks its numbers and its address. The error says what is expected.
+    ///
+    /// # Errors
+    /// If a number is out of its bounds, or the address is not that of one host.
+    pub fn check(self) -> Result<(), &'static str> {
+        let is_meant = match self {
+            Misbehaviour::Silent | Misbehaviour::WrongMac => true,
+            Misbehaviour::Slow(delay) => !delay.is_zero() && delay <= LONGEST_MISBEHAVIOUR,
+            Misbehaviour::Flap { period, down } => {
+                (SHORTEST_PERIOD..=LONGEST_MISBEHAVIOUR).contains(&period)
+                    && down >= SHORTEST_STATE
+                    && down.saturating_add(SHORTEST_STATE) <= period
+            }
+            Misbehaviour::Steal(address) => !is_of_several(address),
+            Misbehaviour::Flood(_, rate) | Misbehaviour::Loop(rate) => {
+                (1..=HIGHEST_MISBEHAVIOUR_RATE).contains(&rate)
+            }
+        };
+        match is_meant {
+            true => Ok(()),
+            false => Err(self.expected()),
+        }
+    }
+
+    /// What a value of this kind is expected to be.
+    pub const fn expected(self) -> &'static str {
+        match self {
+            Misbehaviour::Silent | Misbehaviour::WrongMac => "expected the word alone",
+            Misbehaviour::Slow(_) => "expected a time up to an hour, such as slow 50ms",
+            Misbehaviour::Flap { .. } => {
+                "expected a period of 10ms or more and for how long the link is down in it, such as flap 1s/100ms"
+            }
+            Misbehaviour::Steal(_) => "expected the address of one host, such as steal 10.77.0.2",
+            Misbehaviour::Flood(..) | Misbehaviour::Loop(_) => {
+                "expected a rate of frames from 1/s to 100000/s, such as 1000/s"
+            }
+        }
+    }
+
     /// Frames per second that it sends at most, unasked or back; 0 if it sends none.
     pub const fn rate(self) -> u32 {
         match self {
@@ -126,6 +151,12 @@ impl Misbehaviour {
             _ => 0,
         }
     }
+}
+
+/// Returns true for an address that is not that of one host of a network.
+fn is_of_several(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    is_broadcast || address.is_multicast() || address.is_unspecified() || address.is_loopback()
 }
 
 impl fmt::Display for Misbehaviour {

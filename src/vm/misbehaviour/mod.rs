@@ -13,15 +13,13 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-pub use self::kind::{
-    Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, MISBEHAVIOUR_NAMES, Misbehaviour,
-};
+pub use self::kind::{Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, Misbehaviour};
 pub use self::misdeeds::{Misdeed, Misdeeds};
 use self::pace::{Limit, Pace};
 use super::RxFilter;
 use crate::time::Instant;
 use crate::wire::{
-    EthernetFrame, MacAddr, Vlan, multicast_mac, replace_source_mac, solicited_node, take_off,
+    MacAddr, Vlan, behind_tags, multicast_mac, put_on, replace_source_mac, solicited_node, untagged,
 };
 
 /// Time between two announcements of a stolen address.
@@ -81,22 +79,32 @@ pub struct Misbehaving {
     misbehaviour: Misbehaviour,
     station: Station,
     random: fastrand::Rng,
-    /// Its frames, of one that sends unasked.
-    pace: Option<Pace>,
-    /// The frames that it may send back.
-    limit: Limit,
+    doing: Doing,
     /// From then on it sends nothing unasked.
     end: Instant,
-    /// The frames of a slow VM, in the order of their sending.
-    held: VecDeque<(Instant, Box<[u8]>)>,
-    held_bytes: usize,
-    /// When its link goes up or down.
-    link: Option<(Instant, bool)>,
-    /// The hardware address that it sends from in place of its own.
-    wrong_mac: MacAddr,
     /// It behaves again, but for what it holds still.
     has_ended: bool,
     misdeeds: Misdeeds,
+}
+
+/// The state of a misbehaviour.
+#[derive(Debug)]
+enum Doing {
+    /// Nothing is sent and nothing taken.
+    Silent,
+    /// Frames are sent unasked.
+    Paced(Pace),
+    /// Frames are held, in the order of their sending.
+    Slow {
+        held: VecDeque<(Instant, Box<[u8]>)>,
+        bytes: usize,
+    },
+    /// The link goes up or down then.
+    Flap { at: Instant, up: bool },
+    /// Frames are sent from another hardware address.
+    WrongMac(MacAddr),
+    /// Frames are sent back, no more than that.
+    Loop(Limit),
 }
 
 impl Misbehaving {
@@ -109,26 +117,24 @@ impl Misbehaving {
         seed: u64,
     ) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let pace = match misbehaviour {
-            Misbehaviour::Flood(_, rate) => Some(Pace::per_second(now, rate)),
-            Misbehaviour::Steal(_) => Some(Pace::every(now, STEAL_INTERVAL)),
-            _ => None,
-        };
-        let limit = match misbehaviour {
-            Misbehaviour::Loop(rate) => Limit::per_second(rate),
-            _ => Limit::per_second(HIGHEST_MISBEHAVIOUR_RATE),
+        let doing = match misbehaviour {
+            Misbehaviour::Silent => Doing::Silent,
+            Misbehaviour::Slow(_) => Doing::Slow {
+                held: VecDeque::new(),
+                bytes: 0,
+            },
+            Misbehaviour::Flap { .. } => Doing::Flap { at: now, up: false },
+            Misbehaviour::Steal(_) => Doing::Paced(Pace::every(now, STEAL_INTERVAL)),
+            Misbehaviour::WrongMac => Doing::WrongMac(frames::random_mac(&mut random)),
+            Misbehaviour::Flood(_, rate) => Doing::Paced(Pace::per_second(now, rate)),
+            Misbehaviour::Loop(rate) => Doing::Loop(Limit::per_second(rate)),
         };
         Misbehaving {
             misbehaviour,
             station,
-            pace,
-            limit,
-            end,
-            held: VecDeque::new(),
-            held_bytes: 0,
-            link: matches!(misbehaviour, Misbehaviour::Flap { .. }).then_some((now, false)),
-            wrong_mac: frames::random_mac(&mut random),
             random,
+            doing,
+            end,
             has_ended: false,
             misdeeds: Misdeeds::default(),
         }
@@ -144,9 +150,31 @@ impl Misbehaving {
         &self.misdeeds
     }
 
+    /// The hardware address that it sends from in place of its own, if that is another.
+    pub const fn wrong_mac(&self) -> Option<MacAddr> {
+        match self.doing {
+            Doing::WrongMac(mac) => Some(mac),
+            _ => None,
+        }
+    }
+
+    /// From now on others know the VM as `station`: its address is another, or it has none any more.
+    pub const fn set_station(&mut self, station: Station) {
+        self.station = station;
+    }
+
     /// Counts a frame that it was to send, and that its port did not take.
     pub fn refused(&mut self) {
         self.misdeeds.add(Misdeed::Refused);
+    }
+
+    /// Drops the frames that it holds, and counts them.
+    pub fn drop_held(&mut self) {
+        if let Doing::Slow { held, bytes } = &mut self.doing {
+            self.misdeeds.add_many(Misdeed::Missed, held.len() as u64);
+            held.clear();
+            *bytes = 0;
+        }
     }
 
     /// Widens the receive filter of its VM by what it has to hear.
@@ -154,7 +182,10 @@ impl Misbehaving {
         match self.misbehaviour {
             _ if self.has_ended => {}
             Misbehaviour::Loop(_) => rx_filter.is_promiscuous = true,
-            Misbehaviour::Steal(IpAddr::V4(address)) => rx_filter.addresses.push(address),
+            // One that looks for an address hears all requests anyway.
+            Misbehaviour::Steal(IpAddr::V4(address)) if !rx_filter.addresses.is_empty() => {
+                rx_filter.addresses.push(address);
+            }
             Misbehaviour::Steal(IpAddr::V6(address)) => {
                 rx_filter
                     .groups
@@ -166,14 +197,24 @@ impl Misbehaving {
 
     /// Tells what becomes of `frame`, which the VM sends at `now`. It may be changed.
     pub fn sends(&mut self, now: Instant, frame: &mut [u8]) -> Sending {
-        match self.misbehaviour {
+        match (&mut self.doing, self.misbehaviour) {
             _ if self.has_ended => Sending::Now,
-            Misbehaviour::Silent => self.withhold(),
-            Misbehaviour::Flap { .. } if self.is_link_down() => self.withhold(),
-            Misbehaviour::Slow(delay) => self.hold(now + delay, frame),
-            Misbehaviour::WrongMac => {
+            (Doing::Silent, _) | (Doing::Flap { up: true, .. }, _) => {
+                self.misdeeds.add(Misdeed::Withheld);
+                Sending::Never
+            }
+            (Doing::Slow { held, bytes }, Misbehaviour::Slow(delay)) => {
+                if *bytes + frame.len() > MOST_HELD {
+                    self.misdeeds.add(Misdeed::Missed);
+                    return Sending::Never;
+                }
+                *bytes += frame.len();
+                held.push_back((now + delay, (&*frame).into()));
+                Sending::Later
+            }
+            (Doing::WrongMac(wrong), _) => {
                 let tags = self.station.vlan.map_or(0, Vlan::length);
-                replace_source_mac(frame, tags, self.station.mac, self.wrong_mac);
+                replace_source_mac(frame, tags, self.station.mac, *wrong);
                 self.misdeeds.add(Misdeed::Changed);
                 Sending::Now
             }
@@ -183,155 +224,111 @@ impl Misbehaving {
 
     /// Tells what becomes of `frame`, which comes for the VM at `now`; its answer is built in `answer`.
     pub fn receives(&mut self, now: Instant, frame: &[u8], answer: &mut [u8]) -> Receiving {
-        match self.misbehaviour {
-            _ if self.has_ended => Receiving::Taken,
-            Misbehaviour::Silent => {
-                self.misdeeds.add(Misdeed::Ignored);
-                Receiving::Ignored
-            }
-            Misbehaviour::Loop(_) => match self.limit.allow(now) {
-                true => {
-                    self.misdeeds.add(Misdeed::Reflected);
-                    Receiving::Reflected
-                }
-                false => {
-                    self.misdeeds.add(Misdeed::Missed);
-                    Receiving::Taken
-                }
+        let (receiving, misdeed) = match (&mut self.doing, self.misbehaviour) {
+            _ if self.has_ended => return Receiving::Taken,
+            (Doing::Silent, _) => (Receiving::Ignored, Misdeed::Ignored),
+            (Doing::Loop(limit), _) => match limit.allow(now) {
+                true => (Receiving::Reflected, Misdeed::Reflected),
+                false => (Receiving::Taken, Misdeed::Missed),
             },
-            Misbehaviour::Steal(address) => match self.claim(frame, address, answer) {
-                Some(length) => {
-                    self.misdeeds.add(Misdeed::Answered);
-                    Receiving::Answered(length)
-                }
-                None => Receiving::Taken,
+            (_, Misbehaviour::Steal(address)) => match self.claim(frame, address, answer) {
+                Some(length) => (Receiving::Answered(length), Misdeed::Answered),
+                None => return Receiving::Taken,
             },
-            _ => Receiving::Taken,
-        }
+            _ => return Receiving::Taken,
+        };
+        self.misdeeds.add(misdeed);
+        receiving
     }
 
     /// When [`Misbehaving::poll`] has something to do; `None` for never.
     pub fn next_at(&self) -> Option<Instant> {
-        let pace = self.pace.as_ref().filter(|_| !self.has_ended);
-        let unasked = pace.map(Pace::next_at).filter(|at| *at < self.end);
-        let held = self.held.front().map(|(at, _)| *at);
-        let link = self.link.map(|(at, _)| at).filter(|at| *at < self.end);
-        let next = [unasked, held, link];
-        next.into_iter().flatten().min()
+        match &self.doing {
+            Doing::Slow { held, .. } => held.front().map(|(at, _)| *at),
+            _ if self.has_ended => None,
+            Doing::Paced(pace) => Some(pace.next_at()).filter(|at| *at < self.end),
+            Doing::Flap { at, .. } => Some(*at).filter(|at| *at < self.end),
+            Doing::Silent | Doing::WrongMac(_) | Doing::Loop(_) => None,
+        }
     }
 
     /// Does one thing that is due at `now`; a frame to send is built in `buffer`. `None` when nothing is due.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Act> {
-        if let Some((at, up)) = self.link
-            && at <= now
-            && at < self.end
-        {
-            return Some(self.turn_link(now, at, up));
+        let due = self.next_at().filter(|at| *at <= now)?;
+        match (&mut self.doing, self.misbehaviour) {
+            (Doing::Slow { held, bytes }, _) => {
+                let (_, frame) = held.pop_front()?;
+                *bytes -= frame.len();
+                buffer.get_mut(..frame.len())?.copy_from_slice(&frame);
+                self.misdeeds.add(Misdeed::Delayed);
+                Some(Act::Send(frame.len()))
+            }
+            (Doing::Paced(pace), _) => {
+                self.misdeeds.add_many(Misdeed::Missed, pace.take(now)?);
+                let length = self.build(buffer)?;
+                self.misdeeds.add(Misdeed::Sent);
+                Some(Act::Send(length))
+            }
+            (Doing::Flap { at, up }, Misbehaviour::Flap { period, down }) => {
+                let is_up_for = period.saturating_sub(down);
+                let turns_up = *up;
+                // A turn that comes late does not make the next one early: each state lasts as long as it is to.
+                let is_late = now - due > down.min(is_up_for);
+                let since = if is_late { now } else { due };
+                *at = since + if turns_up { is_up_for } else { down };
+                *up = !turns_up;
+                if !turns_up {
+                    self.misdeeds.add(Misdeed::LinkDown);
+                }
+                Some(Act::Link(turns_up))
+            }
+            _ => None,
         }
-        if self.held.front().is_some_and(|(at, _)| *at <= now) {
-            let (_, frame) = self.held.pop_front()?;
-            self.held_bytes -= frame.len();
-            buffer.get_mut(..frame.len())?.copy_from_slice(&frame);
-            self.misdeeds.add(Misdeed::Delayed);
-            return Some(Act::Send(frame.len()));
-        }
-        let (has_ended, end) = (self.has_ended, self.end);
-        let pace = self.pace.as_mut();
-        let pace = pace.filter(|pace| !has_ended && pace.next_at() < end)?;
-        self.misdeeds.add_many(Misdeed::Missed, pace.take(now)?);
-        let length = self.build(buffer)?;
-        self.misdeeds.add(Misdeed::Sent);
-        Some(Act::Send(length))
     }
 
     /// Ends the misbehaviour at `now`. Returns true if the VM's link is to be set up. What it holds still is sent when it is due;
     /// [`Misbehaving::is_over`] tells when there is no more.
     pub fn end(&mut self, now: Instant) -> bool {
         let is_down = self.is_link_down();
-        let left = self.pace.as_ref().map(|pace| pace.left(now.min(self.end)));
-        self.misdeeds.add_many(Misdeed::Missed, left.unwrap_or(0));
-        self.link = None;
-        self.has_ended = true;
+        if std::mem::replace(&mut self.has_ended, true) {
+            return false;
+        }
+        if let Doing::Paced(pace) = &self.doing {
+            let left = pace.left(now.min(self.end));
+            self.misdeeds.add_many(Misdeed::Missed, left);
+        }
         is_down
     }
 
     /// Returns true once it has ended and holds nothing more.
     pub fn is_over(&self) -> bool {
-        self.has_ended && self.held.is_empty()
+        self.has_ended && self.next_at().is_none()
     }
 
     /// Returns true if its link is down: the next turn is the one that sets it up.
-    pub fn is_link_down(&self) -> bool {
-        self.link.is_some_and(|(_, up)| up)
-    }
-
-    fn withhold(&mut self) -> Sending {
-        self.misdeeds.add(Misdeed::Withheld);
-        Sending::Never
-    }
-
-    fn hold(&mut self, at: Instant, frame: &[u8]) -> Sending {
-        if self.held_bytes + frame.len() > MOST_HELD {
-            self.misdeeds.add(Misdeed::Missed);
-            return Sending::Never;
-        }
-        self.held_bytes += frame.len();
-        self.held.push_back((at, frame.into()));
-        Sending::Later
-    }
-
-    /// Takes note of the link's next turn, and returns the one that is due.
-    fn turn_link(&mut self, now: Instant, at: Instant, up: bool) -> Act {
-        if let Misbehaviour::Flap { period, down } = self.misbehaviour {
-            let stays = if up { period - down } else { down };
-            // A turn that comes late does not make the next one early: each state lasts as long as it is to.
-            let since = if now - at > down.min(period - down) {
-                now
-            } else {
-                at
-            };
-            self.link = Some((since + stays, !up));
-        }
-        if !up {
-            self.misdeeds.add(Misdeed::LinkDown);
-        }
-        Act::Link(up)
+    pub const fn is_link_down(&self) -> bool {
+        matches!(self.doing, Doing::Flap { up: true, .. }) && !self.has_ended
     }
 
     /// Builds the next frame that it sends unasked.
     fn build(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let (station, random) = (&self.station, &mut self.random);
-        let untagged = behind_tags(station.vlan, buffer);
+        let room = behind_tags(station.vlan, buffer);
         let length = match self.misbehaviour {
-            Misbehaviour::Steal(address) => frames::announcement(station, address, untagged),
-            Misbehaviour::Flood(flood, _) => frames::flood(flood, station, random, untagged),
+            Misbehaviour::Steal(address) => frames::announcement(station, address, room),
+            Misbehaviour::Flood(flood, _) => frames::flood(flood, station, random, room),
             _ => None,
         };
-        tag(station.vlan, buffer, length?)
+        Some(put_on(station.vlan, buffer, length?))
     }
 
     /// Answers `frame` if it asks who has `address`.
     fn claim(&self, frame: &[u8], address: IpAddr, answer: &mut [u8]) -> Option<usize> {
-        let mut question = frame.to_vec();
-        let start = take_off(self.station.vlan, &mut question)?;
-        let question = EthernetFrame::parse(question.get(start..)?).ok()?;
-        let untagged = behind_tags(self.station.vlan, answer);
-        let length = frames::claim(&self.station, &question, address, untagged);
-        tag(self.station.vlan, answer, length?)
-    }
-}
-
-/// Where a frame is built, with room before it for the tags of a VLAN.
-fn behind_tags(vlan: Option<Vlan>, buffer: &mut [u8]) -> &mut [u8] {
-    let tags = vlan.map_or(0, Vlan::length);
-    buffer.get_mut(tags..).unwrap_or_default()
-}
-
-/// Puts the tags of a VLAN on a frame that was built behind them. Returns its length then.
-fn tag(vlan: Option<Vlan>, buffer: &mut [u8], length: usize) -> Option<usize> {
-    match vlan {
-        None => Some(length),
-        Some(vlan) => vlan.put_on(buffer).map(|()| length + vlan.length()),
+        let vlan = self.station.vlan;
+        let question = untagged(vlan, frame)?;
+        let room = behind_tags(vlan, answer);
+        let length = frames::claim(&self.station, &question, address, room)?;
+        Some(put_on(vlan, answer, length))
     }
 }
 

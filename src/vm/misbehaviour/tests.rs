@@ -3,8 +3,8 @@ use std::net::Ipv6Addr;
 use super::*;
 use crate::vm::VmConfig;
 use crate::wire::{
-    ArpPacket, DhcpReply, Icmpv6Message, NeighbourDiscovery, NeighbourSolicitation, Payload,
-    UdpDatagram, VlanId, link_local,
+    ArpPacket, DhcpReply, EthernetFrame, Icmpv6Message, NeighbourDiscovery, NeighbourSolicitation,
+    Payload, UdpDatagram, VlanId, link_local, take_off,
 };
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 9]);
@@ -407,36 +407,82 @@ fn whoever_has_to_hear_more_has_a_wider_receive_filter() {
     assert!(filter.accepts(&asked) && !narrow.accepts(&asked));
     let everything = widened(Misbehaviour::Loop(1));
     assert!(everything.accepts(&asked));
+    // One that looks for an address hears all requests, and goes on doing so.
+    let mut searching = RxFilter::new(MAC);
+    begin(Misbehaviour::Steal(stolen.into())).widen(&mut searching);
+    assert_eq!(searching, RxFilter::new(MAC));
 }
 
 #[test]
-fn names_are_unique_and_those_of_the_table() {
-    let mut names: Vec<&str> = MISBEHAVIOUR_NAMES.to_vec();
-    for (misbehaviour, words) in [
-        (Misbehaviour::Silent, "silent"),
-        (Misbehaviour::Slow(MS * 50), "slow 50ms"),
-        (
-            Misbehaviour::Flap {
-                period: MS * 1000,
-                down: MS * 100,
-            },
-            "flap 1s/100ms",
-        ),
-        (
-            Misbehaviour::Steal(Ipv4Addr::new(10, 77, 0, 2).into()),
-            "steal 10.77.0.2",
-        ),
-        (Misbehaviour::WrongMac, "wrong-mac"),
-        (Misbehaviour::Flood(Flood::Arp, 1000), "arp-flood 1000/s"),
-        (Misbehaviour::Flood(Flood::Broadcast, 5), "broadcast 5/s"),
-        (Misbehaviour::Flood(Flood::Mac, 9), "mac-flood 9/s"),
-        (Misbehaviour::Flood(Flood::Dhcp, 9), "dhcp-starve 9/s"),
-        (Misbehaviour::Flood(Flood::Router, 1), "ra-rogue 1/s"),
-        (Misbehaviour::Flood(Flood::Neighbour, 1), "nd-flood 1/s"),
-        (Misbehaviour::Loop(1000), "loop 1000/s"),
-    ] {
-        assert_eq!(misbehaviour.to_string(), words);
-        names.retain(|name| *name != misbehaviour.name());
+fn each_kind_has_a_name_of_its_own_and_can_be_said() {
+    let words = Misbehaviour::DEFAULTS.map(|each| each.to_string());
+    let expected = [
+        "silent",
+        "slow 50ms",
+        "flap 1s/100ms",
+        "steal 10.77.0.2",
+        "wrong-mac",
+        "arp-flood 1000/s",
+        "broadcast 1000/s",
+        "mac-flood 10000/s",
+        "dhcp-starve 100/s",
+        "ra-rogue 1/s",
+        "nd-flood 1000/s",
+        "loop 1000/s",
+    ];
+    assert_eq!(words, expected);
+    for (misbehaviour, words) in Misbehaviour::DEFAULTS.into_iter().zip(words) {
+        assert!(words.starts_with(misbehaviour.name()), "{words}");
+        misbehaviour.check().unwrap();
+        let expected = misbehaviour.expected();
+        let is_example = expected.ends_with(&format!("such as {words}"));
+        let is_number =
+            expected.contains("such as 1000/s") || expected == "expected the word alone";
+        assert!(is_example || is_number, "{expected}");
     }
-    assert_eq!(names, [""; 0]);
+}
+
+#[test]
+fn a_flood_is_of_the_address_that_its_vm_has_at_the_time() {
+    let arp = |frame: &[u8]| match EthernetFrame::parse(frame).unwrap().payload() {
+        Ok(Payload::Arp(arp)) => (arp.sender, arp.target.octets()),
+        other => panic!("{other:?}"),
+    };
+    let none = Station {
+        address: None,
+        prefix_length: 0,
+        ..station(None)
+    };
+    let flood = Misbehaviour::Flood(Flood::Arp, 1_000);
+    let mut misbehaving = Misbehaving::new((Instant::ZERO, at(60_000)), flood, none, 7);
+    for (_, frame) in sent(&mut misbehaving, at(50)) {
+        let (sender, target) = arp(&frame);
+        // To ask for an address that somebody tries would make that one give it up: nobody has these.
+        assert_eq!(
+            (sender, &target[..3]),
+            (Ipv4Addr::UNSPECIFIED, &[192, 0, 2][..])
+        );
+    }
+    misbehaving.set_station(station(None));
+    for (_, frame) in sent(&mut misbehaving, at(100)) {
+        let (sender, target) = arp(&frame);
+        assert_eq!(
+            (sender, &target[..2]),
+            (Ipv4Addr::new(10, 77, 0, 9), &[10, 77][..])
+        );
+    }
+}
+
+#[test]
+fn frames_that_are_dropped_with_a_slow_vm_are_counted() {
+    let mut misbehaving = begin(Misbehaviour::Slow(MS * 50));
+    for millis in [1, 2, 3] {
+        misbehaving.sends(at(millis), &mut [1; 60]);
+    }
+    misbehaving.poll(at(51), &mut [0; 60]).unwrap();
+    misbehaving.end(at(52));
+    misbehaving.drop_held();
+    assert!(misbehaving.is_over());
+    let done: Vec<_> = misbehaving.misdeeds().iter().collect();
+    assert_eq!(done, [(Misdeed::Delayed, 1), (Misdeed::Missed, 2)]);
 }

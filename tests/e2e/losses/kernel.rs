@@ -64,6 +64,11 @@ const OF_BRIDGES: &[Cause] = &[
         "the forwarding table has it at vm2",
     ),
     (
+        &["bridge fdb replace 02:00:0a:4d:00:03 dev br0 self local"],
+        "delivered_elsewhere request br0",
+        "the forwarding table has the destination at the bridge itself",
+    ),
+    (
         &["bridge fdb replace 02:00:0a:4d:00:03 dev tap0 master static"],
         "in_bridge request vm0",
         "the forwarding table has the destination at the port that it comes by",

@@ -15,12 +15,12 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::file::File;
-use super::fragments::Fragments;
 use super::hidden::Hidden;
 use super::pings::Key;
 use super::queue::{Kept, Queue};
 use super::words::{Fate, Part};
 use super::{END, MAX_KEPT};
+use crate::fabric::fragments::Fragments;
 use crate::fabric::{Direction, Observed};
 use crate::load::Target;
 use crate::time::Instant;
@@ -115,7 +115,7 @@ impl AroundLoss {
             sought: FxHashMap::default(),
             began: Instant::ZERO,
             missed: 0,
-            fragments: Fragments::new(),
+            fragments: Fragments::default(),
             comment: Vec::new(),
             unknown: 0,
         }

@@ -68,9 +68,9 @@ impl AroundLoss {
         let echo = EchoHead::parse(bytes);
         let ping = echo.and_then(|echo| echo_of(&seen, &echo, stations));
         let piece = match (echo, ping) {
-            (None, _) => self.fragments.find(&seen),
+            (None, _) => self.fragments.find(seen.place(), bytes),
             (_, Some(ping)) => {
-                self.fragments.begin(&seen, ping);
+                self.fragments.begin(seen.place(), bytes, ping);
                 None
             }
             _ => None,
@@ -116,7 +116,7 @@ impl AroundLoss {
                 ..*first
             };
             let is_it = other.identification == head.identification;
-            let (_, piece) = self.fragments.find(&seen).filter(|_| is_it)?;
+            let (_, piece) = self.fragments.find(seen.place(), frame).filter(|_| is_it)?;
             piece.is_last.then_some(piece.number)
         })
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use crate::fabric::{Direction, Observed};
+use super::Direction;
 use crate::vm::VmId;
 use crate::wire::{FragmentHead, MacAddr};
 
@@ -16,34 +16,36 @@ type Datagram = (VmId, Direction, MacAddr, MacAddr, u32);
 
 /// A later fragment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Piece {
+pub(in crate::fabric) struct Piece {
     /// Its number, from 2.
-    pub(super) number: u16,
+    pub(in crate::fabric) number: u16,
     /// No other follows: its number is that of all.
-    pub(super) is_last: bool,
+    pub(in crate::fabric) is_last: bool,
 }
 
 /// The datagrams in fragments that were seen last, each with a `P` of its ping.
 #[derive(Debug)]
-pub(super) struct Fragments<P> {
+pub(in crate::fabric) struct Fragments<P> {
     /// With the length of the first fragment, which is that of all but the last.
     datagrams: FxHashMap<Datagram, (P, u16)>,
     order: VecDeque<Datagram>,
 }
 
-impl<P: Copy> Fragments<P> {
-    pub(super) fn new() -> Fragments<P> {
+impl<P> Default for Fragments<P> {
+    fn default() -> Fragments<P> {
         Fragments {
             datagrams: FxHashMap::default(),
             order: VecDeque::new(),
         }
     }
+}
 
-    /// Takes the first fragment of a datagram of `ping`, if it is one.
+impl<P: Copy> Fragments<P> {
+    /// Takes the first fragment of a datagram of `ping`, if `frame` is one, at a place.
     #[inline]
-    pub(super) fn begin(&mut self, seen: &Observed<'_>, ping: P) {
-        if let Some(head) = FragmentHead::parse(seen.frame) {
-            self.add(datagram(seen, &head), ping, head.length);
+    pub(in crate::fabric) fn begin(&mut self, place: (VmId, Direction), frame: &[u8], ping: P) {
+        if let Some(head) = FragmentHead::parse(frame) {
+            self.add(datagram(place, &head), ping, head.length);
         }
     }
 
@@ -60,9 +62,13 @@ impl<P: Copy> Fragments<P> {
     }
 
     /// The ping of a later fragment, and which of its fragments it is. `None` if it is none, or its first was not seen.
-    pub(super) fn find(&self, seen: &Observed<'_>) -> Option<(P, Piece)> {
-        let head = FragmentHead::parse(seen.frame)?;
-        let (ping, length) = *self.datagrams.get(&datagram(seen, &head))?;
+    pub(in crate::fabric) fn find(
+        &self,
+        place: (VmId, Direction),
+        frame: &[u8],
+    ) -> Option<(P, Piece)> {
+        let head = FragmentHead::parse(frame)?;
+        let (ping, length) = *self.datagrams.get(&datagram(place, &head))?;
         let piece = Piece {
             number: head.offset.checked_div(length)? + 1,
             is_last: !head.has_more,
@@ -71,7 +77,7 @@ impl<P: Copy> Fragments<P> {
     }
 }
 
-fn datagram(seen: &Observed<'_>, head: &FragmentHead) -> Datagram {
+fn datagram((vm, direction): (VmId, Direction), head: &FragmentHead) -> Datagram {
     let (from, to) = (head.source_mac, head.destination_mac);
-    (seen.vm, seen.direction, from, to, head.identification)
+    (vm, direction, from, to, head.identification)
 }
