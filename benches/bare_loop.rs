@@ -12,33 +12,76 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use tap_reactor::system::Tap;
 use tap_reactor::time::{Clock, MonotonicClock};
+use tap_reactor::wire::{ETHERNET_HEADER_LENGTH, write_fragment};
 
-use crate::{FRAME, Result};
+use crate::Result;
 
 /// A frame lost ends the benchmark, after this long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The size of a ping.
+#[derive(Clone, Copy)]
+pub struct Size {
+    /// Bytes of payload.
+    pub payload: usize,
+    /// Bytes of the largest datagram that is not cut into fragments.
+    pub mtu: u16,
+}
+
+/// The size that `ping` has by default.
+pub const USUAL: Size = Size {
+    payload: 56,
+    mtu: 1500,
+};
+
+/// Where a port is: hardware address and IPv4 address.
+pub type Place = ([u8; 6], [u8; 4]);
+
 /// One end of a pair. Even numbers ask, odd numbers answer.
 pub struct Port {
     pub tap: File,
-    /// The frame that it sends to the other end of its pair.
-    pub frame: Vec<u8>,
+    /// A ping to the other end of its pair: one frame, or its fragments.
+    pub frames: Vec<Vec<u8>>,
+    /// Frames of the ping that is arriving.
+    arrived: usize,
     /// Answers that it has got in this round.
     received: u64,
     /// Requests that it has still to send in this round.
     unsent: u64,
 }
 
+impl Port {
+    /// The end at `from` of a pair whose other end is at `to`.
+    pub fn new(tap: File, size: Size, from: Place, to: Place) -> Result<Port> {
+        Ok(Port {
+            tap,
+            frames: frames(size, from, to)?,
+            arrived: 0,
+            received: 0,
+            unsent: 0,
+        })
+    }
+
+    fn ping(&mut self) -> Result<()> {
+        for frame in &self.frames {
+            self.tap.write_all(frame)?;
+        }
+        Ok(())
+    }
+}
+
 pub struct BareLoop {
     pub poll: Poll,
     pub ports: Vec<Port>,
     window: u64,
+    /// For frames that are read.
+    buffer: Vec<u8>,
 }
 
 impl BareLoop {
     /// A bridge with two TAPs for each pair, in the namespace of the calling thread. TAPs have a queueing discipline as
     /// the kernel makes them, and none in a lab.
-    pub fn new(pairs: u32, window: u32, have_disciplines: bool) -> Result<BareLoop> {
+    pub fn new(pairs: u32, window: u32, size: Size, have_disciplines: bool) -> Result<BareLoop> {
         let poll = Poll::new()?;
         let ports = 2 * pairs;
         let bridge = if have_disciplines { "plain" } else { "bare" };
@@ -59,29 +102,29 @@ impl BareLoop {
             if !have_disciplines {
                 disciplines.push_str(&format!("qdisc add dev {} root noqueue\n", name(port)));
             }
-            batch.push_str(&format!("link set {} master {bridge} up\n", name(port)));
+            let (name, mtu) = (name(port), size.mtu);
+            batch.push_str(&format!("link set {name} mtu {mtu} master {bridge} up\n"));
             taps.push(file);
         }
         batch_of("tc", &disciplines)?;
         batch_of("ip", &batch)?;
-        let ports = (0..).zip(taps).map(|(port, tap)| Port {
-            tap,
-            frame: frame(port, port ^ 1),
-            received: 0,
-            unsent: 0,
-        });
-        let mut ports: Vec<Port> = ports.collect();
+        let ports = (0..).zip(taps);
+        let ports = ports.map(|(port, tap)| Port::new(tap, size, place(port), place(port ^ 1)));
+        let mut ports: Vec<Port> = ports.collect::<Result<_>>()?;
         // The bridge learns who lives where from a frame that it does not flood: one to the group that no bridge
         // forwards (IEEE 802.1D, 7.12.6). Else the first pings would go to every port.
         for (number, port) in (0..).zip(&mut ports) {
-            let mut hello = frame(number, number);
-            hello[..6].copy_from_slice(&[0x01, 0x80, 0xc2, 0, 0, 0x0e]);
-            port.tap.write_all(&hello)?;
+            let mut to = place(number);
+            to.0 = [0x01, 0x80, 0xc2, 0, 0, 0x0e];
+            for hello in frames(USUAL, place(number), to)? {
+                port.tap.write_all(&hello)?;
+            }
         }
         Ok(BareLoop {
             poll,
             ports,
             window: window.into(),
+            buffer: vec![0; ETHERNET_HEADER_LENGTH + usize::from(size.mtu)],
         })
     }
 
@@ -96,14 +139,13 @@ impl BareLoop {
 
     fn run(&mut self, count: u64) -> Result<()> {
         let mut events = Events::with_capacity(1024);
-        let mut buffer = [0; 2048];
         let mut open = self.ports.len() / 2;
         for port in self.ports.iter_mut().step_by(2) {
             let at_once = self.window.min(count);
             port.received = 0;
             port.unsent = count - at_once;
             for _ in 0..at_once {
-                port.tap.write_all(&port.frame)?;
+                port.ping()?;
             }
         }
         while open > 0 {
@@ -117,11 +159,16 @@ impl BareLoop {
                 let Token(number) = event.token();
                 let port = &mut self.ports[number];
                 loop {
-                    match port.tap.read(&mut buffer) {
+                    match port.tap.read(&mut self.buffer) {
                         Ok(_) => {}
                         Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                         Err(error) => return Err(error.into()),
                     }
+                    port.arrived += 1;
+                    if port.arrived < port.frames.len() {
+                        continue;
+                    }
+                    port.arrived = 0;
                     if number % 2 == 0 {
                         port.received += 1;
                         open -= usize::from(port.received == count);
@@ -130,7 +177,7 @@ impl BareLoop {
                         }
                         port.unsent -= 1;
                     }
-                    port.tap.write_all(&port.frame)?;
+                    port.ping()?;
                 }
             }
         }
@@ -138,25 +185,30 @@ impl BareLoop {
     }
 }
 
-/// A ping from one port to another, as large as the reactor's.
-fn frame(from: u32, to: u32) -> Vec<u8> {
-    let mac = |port: u32| {
-        [&[0x06, 0][..], &port.to_be_bytes()]
-            .concat()
-            .try_into()
-            .unwrap_or_default()
-    };
-    let address = |port: u32| (0x0a63_0002 + port).to_be_bytes();
-    let builder = PacketBuilder::ethernet2(mac(from), mac(to)).ipv4(address(from), address(to), 64);
-    let mut frame = Vec::with_capacity(FRAME);
-    let built = builder
+/// Where the TAP of that number is.
+fn place(port: u32) -> Place {
+    let [a, b, c, d] = port.to_be_bytes();
+    ([0x06, 0, a, b, c, d], (0x0a63_0002 + port).to_be_bytes())
+}
+
+/// A ping from one place to another, as many frames as its path has it cut into.
+fn frames(size: Size, from: Place, to: Place) -> Result<Vec<Vec<u8>>> {
+    let builder = PacketBuilder::ethernet2(from.0, to.0).ipv4(from.1, to.1, 64);
+    let mut whole = Vec::new();
+    builder
         .icmpv4_echo_request(1, 1)
-        .write(&mut frame, &[0x55; 56]);
-    assert!(
-        built.is_ok() && frame.len() == FRAME,
-        "a frame of {FRAME} bytes"
-    );
-    frame
+        .write(&mut whole, &vec![0x55; size.payload])?;
+    let mut frames = Vec::new();
+    let mut next = Some(0);
+    while let Some(offset) = next {
+        let mut frame = vec![0; whole.len()];
+        let length;
+        (length, next) = write_fragment(&whole, offset, size.mtu.into(), &mut frame)
+            .ok_or("an MTU that carries nothing")?;
+        frame.truncate(length);
+        frames.push(frame);
+    }
+    Ok(frames)
 }
 
 fn batch_of(program: &str, lines: &str) -> Result<()> {

@@ -11,18 +11,19 @@
 //! ways in the same round count.
 
 mod bare_loop;
+mod ceiling;
 /// The files of `benches/engines/`.
 mod engines {
-    pub mod predicted;
     pub mod ring;
 }
 
+use std::os::fd::AsRawFd;
 use std::process::{Command, ExitCode};
 
-use bare_loop::BareLoop;
-use engines::predicted;
+use bare_loop::{BareLoop, USUAL};
 use engines::ring::RingLoop;
-use mio::Poll;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
 use tap_reactor::reactor::Sources;
 use tap_reactor::system::{LabConfig, NetnsChoice, TapFabric};
 
@@ -95,7 +96,7 @@ fn measure(pairs: u32, window: u32, rounds: usize, pings: u64) -> Result<()> {
             ..LabConfig::default()
         },
     )?;
-    let mut bare = BareLoop::new(pairs, window, false)?;
+    let mut bare = BareLoop::new(pairs, window, USUAL, false)?;
     bare.rate(count.min(1000))?;
     let mut ways: Vec<(String, Vec<f64>)> = Vec::new();
     for round in 0..rounds {
@@ -110,22 +111,22 @@ fn measure(pairs: u32, window: u32, rounds: usize, pings: u64) -> Result<()> {
         note("bare loop".into(), bare.rate(count)?);
         note(
             "read at once, epoll".into(),
-            predicted::rate(&mut bare.ports, window, count)?,
+            ceiling::rate(&bare.ports, window, count)?,
         );
-        predicted::poll(&bare, false)?;
+        poll(&bare, false)?;
         note(
             "read at once".into(),
-            predicted::rate(&mut bare.ports, window, count)?,
+            ceiling::rate(&bare.ports, window, count)?,
         );
         for is_registered in [false, true] {
             for batch in BATCHES {
                 let mut ring = RingLoop::new(&bare.ports, window, batch, is_registered)?;
                 let buffers = if is_registered { ", registered" } else { "" };
-                let rate = ring.rate(&mut bare.ports, count)?;
+                let rate = ring.rate(&bare.ports, count)?;
                 note(format!("ring, {batch}{buffers}"), rate);
             }
         }
-        predicted::poll(&bare, true)?;
+        poll(&bare, true)?;
     }
     let of = |way: usize| ways.get(way).map(|(_, rates)| rates.as_slice());
     let (bare, at_once) = (of(0).unwrap_or_default(), of(2).unwrap_or_default());
@@ -136,6 +137,20 @@ fn measure(pairs: u32, window: u32, rounds: usize, pings: u64) -> Result<()> {
             median(ratios(rates, bare)),
             median(ratios(rates, at_once)),
         );
+    }
+    Ok(())
+}
+
+/// Registers the TAPs of the bare loop with its poll, or deregisters them.
+fn poll(bare: &BareLoop, told: bool) -> Result<()> {
+    for (number, port) in bare.ports.iter().enumerate() {
+        let fd = port.tap.as_raw_fd();
+        let registry = bare.poll.registry();
+        if told {
+            registry.register(&mut SourceFd(&fd), Token(number), Interest::READABLE)?;
+        } else {
+            registry.deregister(&mut SourceFd(&fd))?;
+        }
     }
     Ok(())
 }

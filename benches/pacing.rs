@@ -23,7 +23,6 @@ use tap_reactor::fabric::{Delay, Direction, Profile, Rule};
 use tap_reactor::hypervisor;
 use tap_reactor::load::Pacing;
 use tap_reactor::record::Metric;
-use tap_reactor::system::FabricKind;
 
 const FLOWS: u32 = 100;
 /// The time for which `--delay` holds a frame.
@@ -98,7 +97,7 @@ fn measure_all(options: &Options) -> Result<()> {
 
 fn measure(rate: u64, options: &Options) -> Result<()> {
     let spin = options.spin.unwrap_or_default();
-    let mut lab = ReactorLoop::new(FLOWS, FabricKind::Bridge, spin)?;
+    let mut lab = ReactorLoop::new(FLOWS, |plan| plan.spin = spin)?;
     let delayed = options.delay.map(|delay| Rule {
         words: String::new(),
         vms: 0..=u32::MAX,

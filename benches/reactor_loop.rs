@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use tap_reactor::experiment::FlowPlan;
+use tap_reactor::experiment::{Experiment, FlowPlan};
 use tap_reactor::lab::TapLab;
 use tap_reactor::load::Pacing;
-use tap_reactor::system::FabricKind;
 use tap_reactor::vm::VmId;
 
 use crate::ping_lab::{Result, ping, plan};
@@ -16,14 +15,13 @@ pub struct ReactorLoop {
 }
 
 impl ReactorLoop {
-    /// A lab with two VMs for each pair, in a private namespace that the calling thread enters. Its reactor polls for
-    /// `spin` before it sleeps. The bare loop's TAPs have no filter: both labs are to be of the same kind.
-    pub fn new(pairs: u32, fabric: FabricKind, spin: Duration) -> Result<ReactorLoop> {
+    /// A lab with two VMs for each pair, in a private namespace that the calling thread enters. `change` makes its plan
+    /// differ. The bare loop's TAPs have no filter: both labs are to be of the same kind.
+    pub fn new(pairs: u32, change: impl FnOnce(&mut Experiment)) -> Result<ReactorLoop> {
         let mut plan = plan(2 * pairs)?;
-        plan.lab.fabric = fabric;
-        plan.spin = spin;
         let pair = |pair| FlowPlan::between(VmId(2 * pair), VmId(2 * pair + 1));
         plan.flows = (0..pairs).map(pair).collect();
+        change(&mut plan);
         let mut lab = TapLab::new(plan)?;
         lab.populate(&mut ())?;
         Ok(ReactorLoop { lab, pairs })

@@ -35,7 +35,7 @@ impl RingLoop {
             .build(4 * MOST as u32)?;
         let taps: Vec<i32> = ports.iter().map(|port| port.tap.as_raw_fd()).collect();
         ring.submitter().register_files(&taps)?;
-        let mut memory: Vec<u8> = ports.iter().flat_map(|port| port.frame.clone()).collect();
+        let mut memory: Vec<u8> = ports.iter().flat_map(|port| port.frames.concat()).collect();
         memory.resize(memory.len() + MOST * BUFFER, 0);
         if is_registered {
             let all = nix::libc::iovec {
@@ -56,13 +56,13 @@ impl RingLoop {
     }
 
     /// `count` round trips in each pair, `window` on their way; round trips a second.
-    pub fn rate(&mut self, ports: &mut [Port], count: u64) -> Result<f64> {
+    pub fn rate(&mut self, ports: &[Port], count: u64) -> Result<f64> {
         // Pings of a pair that are in one batch; the others of its window lie in the queue meanwhile.
         let share = self.window.min(self.batch);
         let pairs_at_once = (self.batch / share).min(self.pairs);
         let start = MonotonicClock.now();
         let ahead = self.window - share;
-        super::predicted::fill(ports, ahead.into())?;
+        crate::ceiling::fill(ports, ahead.into())?;
         let (mut unsent, mut left) = (count - u64::from(ahead), count);
         while left > 0 {
             let asked = unsent.min(share.into()) as u32;

@@ -96,6 +96,8 @@ pub(super) enum Disposition {
     Taken(Option<Event>),
     /// It is a fragment that waits for others.
     Held,
+    /// It is a fragment that waits with others, and nothing else has changed.
+    Joined,
     /// It was the last fragment of this one.
     Whole(Datagram),
     /// The frame is to be turned into its answer.
@@ -120,6 +122,7 @@ impl Disposition {
     pub(super) fn of_fragment(taken: Taken) -> Result<Disposition, Ignored> {
         match taken {
             Taken::Held => Ok(Disposition::Held),
+            Taken::Joined => Ok(Disposition::Joined),
             Taken::HeldInsteadOfOldest => Err(Ignored::ReassemblyFull),
             Taken::Whole(datagram) => Ok(Disposition::Whole(datagram)),
         }
@@ -195,7 +198,7 @@ impl Vm {
         length: usize,
     ) -> Result<Reaction, Ignored> {
         let (transmit, event) = match disposition {
-            Disposition::Held => return Ok(Reaction::default()),
+            Disposition::Held | Disposition::Joined => return Ok(Reaction::default()),
             Disposition::Whole(datagram) => return self.receive_whole(now, datagram, buffer),
             Disposition::Taken(event) => {
                 return Ok(Reaction {

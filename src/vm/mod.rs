@@ -66,7 +66,7 @@ pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 
 use self::answers::Answers;
 use self::fragment::{Fragmenter, Reassembly};
-use self::ip::Protocol;
+use self::ip::{Disposition, Protocol};
 use self::ipv4::{Ipv4, Shortcuts};
 use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
@@ -172,7 +172,7 @@ impl Vm {
     }
 
     /// Tells if [`Vm::poll_at`], [`Vm::fragment_bytes`] or [`Vm::is_configuring`] may say something else than when this
-    /// was asked last. An echo, which is nearly every frame, changes none of them.
+    /// was asked last. An echo, which is nearly every frame, changes none of them, nor do most fragments of a large one.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.is_dirty)
     }
@@ -273,13 +273,13 @@ impl Vm {
             event: Some(Event::Ignored(ignored)),
         };
         self.ipv4.shortcuts = Shortcuts::default();
-        self.is_dirty = true;
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(start) = take_off(self.vlan, frame) else {
             return ignored(Ignored::OtherVlan);
         };
         let untagged = buffer.get_mut(start..).unwrap_or_default();
         let reacted = self.react(now, untagged, length.saturating_sub(start));
+        self.is_dirty |= reacted.is_err();
         if reacted.is_err()
             && self.keeps_ignored
             && let Some(echo) = buffer.get(start..length).and_then(EchoHead::parse)
@@ -407,9 +407,13 @@ impl Vm {
             return Err(Ignored::OtherStation);
         }
         match frame.payload().map_err(Ignored::Malformed)? {
-            Payload::Arp(arp) => self.receive_arp(now, frame.destination, arp, buffer),
+            Payload::Arp(arp) => {
+                self.is_dirty = true;
+                self.receive_arp(now, frame.destination, arp, buffer)
+            }
             payload => {
                 let disposition = self.receive_ip(now, bytes, frame.source, &payload)?;
+                self.is_dirty |= !matches!(disposition, Disposition::Joined);
                 self.apply(now, disposition, buffer, length)
             }
         }

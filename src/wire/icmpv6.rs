@@ -146,14 +146,14 @@ impl<'a> Icmpv6Message<'a> {
 }
 
 /// Builds the message that `envelope` carries at the start of `buffer`, with `body_length` bytes of body, which `fill`
-/// writes.
+/// writes, and may tell the sum of.
 ///
 /// Returns the frame's length, or `None` when the buffer is too short or the packet would be too long.
-pub(super) fn write(
+pub(super) fn write<P: Filled>(
     envelope: &Ipv6Envelope,
     message: Icmpv6Type,
     body_length: usize,
-    fill: impl FnOnce(&mut [u8]),
+    fill: impl FnOnce(&mut [u8]) -> P,
     buffer: &mut [u8],
 ) -> Option<usize> {
     let length = ICMPV6_HEADER_LENGTH + body_length;
@@ -161,8 +161,14 @@ pub(super) fn write(
     let (header, body) = payload.split_at_mut_checked(ICMPV6_HEADER_LENGTH)?;
     let bytes = Icmpv6Header::new(message).to_bytes();
     header.copy_from_slice(bytes.get(..ICMPV6_HEADER_LENGTH)?);
-    fill(body);
-    seal(envelope.source, envelope.destination, payload)?;
+    let sum = checksum::of_message_with_pseudo_header(
+        envelope.source,
+        envelope.destination,
+        PROTOCOL_ICMPV6,
+        (header, body_length),
+        fill(body).sum(body),
+    );
+    header.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
     Some(ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH + length)
 }
 
@@ -186,7 +192,8 @@ pub struct Icmpv6EchoRequest {
 }
 
 impl Icmpv6EchoRequest {
-    /// Builds the frame at the start of `buffer` with `payload_length` bytes of payload, which `fill` writes.
+    /// Builds the frame at the start of `buffer` with `payload_length` bytes of payload, which `fill` writes,
+    /// and may tell the sum of.
     ///
     /// Returns the frame's length, or `None` when the buffer is too short or the packet would be too long.
     pub fn write<P: Filled>(
@@ -200,10 +207,6 @@ impl Icmpv6EchoRequest {
             seq: self.sequence,
         };
         let message = Icmpv6Type::EchoRequest(echo);
-        // The sum covers the addresses as well.
-        let fill = |payload: &mut [u8]| {
-            fill(payload);
-        };
         let length = write(&self.envelope, message, payload_length, fill, buffer)?;
         set_flow_label(buffer)?;
         Some(length)

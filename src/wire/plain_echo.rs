@@ -8,9 +8,11 @@ use std::net::Ipv4Addr;
 
 use etherparse::EtherType;
 
-use super::checksum;
+use super::checksum::{self, Summed};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
-use super::icmp::{ECHO_FRAME_OVERHEAD, Echo, TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST};
+use super::icmp::{
+    ECHO_FRAME_OVERHEAD, Echo, ICMP_ECHO_HEADER_LENGTH, TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST,
+};
 use super::ipv4::{IPV4_HEADER_LENGTH, PROTOCOL_ICMP, VERSION_4_FIVE_WORDS};
 use super::mac::MacAddr;
 
@@ -39,19 +41,31 @@ pub struct PlainEcho<'a> {
 
 impl<'a> PlainEcho<'a> {
     /// Reads `frame` if it is a request. `None` if it is anything else, which costs one look, or anything about it is wrong.
+    /// `sum` finds the sum of the payload.
     #[inline]
-    pub fn parse_request(frame: &'a [u8]) -> Option<PlainEcho<'a>> {
-        PlainEcho::parse(TYPE_ECHO_REQUEST, frame)
+    pub fn parse_request(
+        frame: &'a [u8],
+        sum: impl FnOnce(&'a [u8]) -> Summed,
+    ) -> Option<PlainEcho<'a>> {
+        PlainEcho::parse(TYPE_ECHO_REQUEST, frame, sum)
     }
 
     /// Reads `frame` if it is a reply. `None` if it is anything else, which costs one look, or anything about it is wrong.
+    /// `sum` finds the sum of the payload.
     #[inline]
-    pub fn parse_reply(frame: &'a [u8]) -> Option<PlainEcho<'a>> {
-        PlainEcho::parse(TYPE_ECHO_REPLY, frame)
+    pub fn parse_reply(
+        frame: &'a [u8],
+        sum: impl FnOnce(&'a [u8]) -> Summed,
+    ) -> Option<PlainEcho<'a>> {
+        PlainEcho::parse(TYPE_ECHO_REPLY, frame, sum)
     }
 
     #[inline(always)]
-    fn parse(kind: u8, frame: &'a [u8]) -> Option<PlainEcho<'a>> {
+    fn parse(
+        kind: u8,
+        frame: &'a [u8],
+        sum: impl FnOnce(&'a [u8]) -> Summed,
+    ) -> Option<PlainEcho<'a>> {
         if frame.get(KIND) != Some(&kind) {
             return None;
         }
@@ -70,10 +84,9 @@ impl<'a> PlainEcho<'a> {
         let length = ETHERNET_HEADER_LENGTH + usize::from(word(16));
         let frame = frame.get(..length)?;
         let payload = frame.get(ECHO_FRAME_OVERHEAD..)?;
-        let (header, icmp) = frame
-            .get(ETHERNET_HEADER_LENGTH..)?
-            .split_first_chunk::<IPV4_HEADER_LENGTH>()?;
-        if checksum::of(header) != 0 || checksum::of(icmp) != 0 {
+        let ip: &[u8; IPV4_HEADER_LENGTH] = head[ETHERNET_HEADER_LENGTH..].first_chunk()?;
+        let icmp: &[u8; ICMP_ECHO_HEADER_LENGTH] = head.last_chunk()?;
+        if checksum::of(ip) != 0 || checksum::of_message(icmp, sum(payload)) != 0 {
             return None;
         }
         let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = head;

@@ -36,6 +36,7 @@ use super::switching::attached::check_attached_lab;
 use super::switching::bridges::bridge_links;
 use super::switching::{External, Switching, forwarding};
 use super::sysctl;
+use super::tap::Tap;
 use crate::fabric::Fabric;
 use crate::vm::VmId;
 
@@ -162,6 +163,12 @@ impl TapFabric {
     /// The filter that drops what the VMs' network cards would. The first VM shows which one the kernel supports.
     pub fn filter_kind(&self) -> FilterKind {
         self.filter.kind()
+    }
+
+    /// The TAP of `vm`. Public for benchmarks alone, which carry frames over it that no VM sees.
+    #[doc(hidden)]
+    pub fn tap(&self, vm: VmId) -> Option<&Tap> {
+        self.taps.get(vm.index())?.as_ref().map(|port| &port.tap)
     }
 
     /// Checks that the names of the bridge and of the first `count` TAPs are free. [`TapFabric::new`] does so for

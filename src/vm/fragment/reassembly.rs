@@ -162,8 +162,10 @@ impl Datagram {
 /// The outcome of a fragment.
 #[derive(Debug)]
 pub(in crate::vm) enum Taken {
-    /// It waits for others.
+    /// It is the first to come of its datagram, or takes memory, and waits for others.
     Held,
+    /// It waits with others, which takes neither time nor memory that they don't.
+    Joined,
     /// It waits for others, and the oldest datagram had to go for that.
     HeldInsteadOfOldest,
     /// It was the last to come.
@@ -211,8 +213,10 @@ impl Reassembly {
         };
         let before = if known.is_some() { datagram.held() } else { 0 };
         let added = datagram.add(fragment);
-        self.held = self.held + datagram.held() - before;
+        let after = datagram.held();
+        self.held = self.held + after - before;
         match added {
+            Ok(false) if after == before => return Ok(Taken::Joined),
             Ok(false) => {}
             Ok(true) => {
                 let whole = self.remove(index);

@@ -6,6 +6,7 @@ use crate::time::Instant;
 use crate::vm::ip::{
     Answer, DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received, Service,
 };
+use crate::vm::probe::payload::Contents;
 use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     IPV4_HEADER_LENGTH, IcmpMessage, Ipv4Packet, PROTOCOL_ICMP, PlainEcho, turn_into_echo_reply,
@@ -25,7 +26,7 @@ impl Vm {
     /// anything out of the ordinary about it, or it is something else: the long way tells what.
     #[inline]
     pub(in crate::vm) fn answer_plain_echo(&mut self, frame: &mut [u8]) -> Option<Transmit> {
-        let echo = PlainEcho::parse_request(frame)?;
+        let echo = PlainEcho::parse_request(frame, |payload| Contents::of(payload).sum())?;
         self.is_plainly_for_us(&echo).then_some(())?;
         self.goes_straight_back(&echo).then_some(())?;
         self.turn_into_reply(frame)
@@ -39,10 +40,14 @@ impl Vm {
         now: Instant,
         frame: &[u8],
     ) -> Option<Reaction> {
-        let echo = PlainEcho::parse_reply(frame)?;
+        let mut contents = None;
+        let echo = PlainEcho::parse_reply(frame, |payload| {
+            contents.insert(Contents::of(payload)).sum()
+        })?;
         self.is_plainly_for_us(&echo).then_some(())?;
         self.may_be_sent(&echo).then_some(())?;
-        let (ping, outcome) = self.receive_echo_reply(now, echo.source.into(), &echo.echo)?;
+        let (ping, outcome) =
+            self.receive_echo_reply(now, echo.source.into(), &echo.echo, contents?)?;
         Some(Reaction {
             transmit: None,
             event: Some(Event::Ping(ping, outcome)),
@@ -120,7 +125,12 @@ impl Vm {
             // RFC 1122 section 3.2.2: nothing else goes to a group.
             _ if packet.destination.is_multicast() => Err(Ignored::OtherAddress),
             IcmpMessage::EchoReply(echo) => {
-                let reply = self.receive_echo_reply(now, packet.source.into(), &echo);
+                let reply = self.receive_echo_reply(
+                    now,
+                    packet.source.into(),
+                    &echo,
+                    Contents::of(echo.payload),
+                );
                 let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
                 Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }

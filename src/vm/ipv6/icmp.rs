@@ -2,6 +2,7 @@
 
 use crate::time::Instant;
 use crate::vm::ip::{Answer, Disposition, Input, Protocol, Received, Service};
+use crate::vm::probe::payload::Contents;
 use crate::vm::{Event, Ignored, Vm};
 use crate::wire::{Icmpv6Message, Ipv6Packet, PROTOCOL_ICMPV6};
 
@@ -54,7 +55,12 @@ impl Vm {
                 }))
             }
             Icmpv6Message::EchoReply(echo) => {
-                let reply = self.receive_echo_reply(now, packet.source.into(), &echo);
+                let reply = self.receive_echo_reply(
+                    now,
+                    packet.source.into(),
+                    &echo,
+                    Contents::of(echo.payload),
+                );
                 let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
                 Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }

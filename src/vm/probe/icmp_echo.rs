@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Unsent, payload};
+use super::Unsent;
+use super::payload::{self, Contents};
 use crate::time::Instant;
 use crate::vm::ip::DEFAULT_TIME_TO_LIVE;
 use crate::vm::{
@@ -121,20 +122,21 @@ impl Vm {
         })
     }
 
-    /// Takes an echo reply from `source`. `None` if it answers no ping.
+    /// Takes an echo reply from `source`, whose payload is `contents`. `None` if it answers no ping.
     #[inline(always)]
     pub(in crate::vm) fn receive_echo_reply(
         &mut self,
         now: Instant,
         source: IpAddr,
         echo: &Echo<'_>,
+        contents: Contents<'_>,
     ) -> Option<(PingId, PingOutcome)> {
         let id = session_of(echo.identifier);
         let session = self.session_mut(id)?;
         let (sequence, outcome) = if session.config.destination == source {
-            session.reply(echo.sequence, echo.payload, now)?
+            session.reply(echo.sequence, contents, now)?
         } else {
-            session.member_reply(source, echo.sequence, echo.payload, now)?
+            session.member_reply(source, echo.sequence, contents, now)?
         };
         let session = id;
         Some((PingId { session, sequence }, outcome))

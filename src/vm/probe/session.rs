@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::members::{MemberId, Members};
-use super::payload;
+use super::payload::Contents;
 use crate::time::Instant;
 use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOutcome};
 
@@ -192,7 +192,7 @@ impl Session {
     pub(in crate::vm) fn reply(
         &mut self,
         wire_sequence: u16,
-        payload: &[u8],
+        contents: Contents<'_>,
         received: Instant,
     ) -> Option<(u64, PingOutcome)> {
         let sequence = self.newest(wire_sequence)?;
@@ -202,7 +202,7 @@ impl Session {
                 if received - sent > self.config.timeout {
                     // The time is judged by the stamps, whatever was looked at first: the reply or the timer.
                     PingOutcome::Late { lost: Some(due) }
-                } else if payload::matches(sequence, self.config.payload_length, payload) {
+                } else if contents.is_of(sequence, self.config.payload_length) {
                     self.set_answered(sequence);
                     PingOutcome::Answered {
                         due,
@@ -228,12 +228,12 @@ impl Session {
         &mut self,
         address: IpAddr,
         wire_sequence: u16,
-        payload: &[u8],
+        contents: Contents<'_>,
         received: Instant,
     ) -> Option<(u64, PingOutcome)> {
         let sequence = self.newest(wire_sequence)?;
         let mut members = self.members.take()?;
-        let outcome = self.reply_to_group(&mut members, address, sequence, payload, received);
+        let outcome = self.reply_to_group(&mut members, address, sequence, contents, received);
         self.members = Some(members);
         outcome.map(|outcome| (sequence, outcome))
     }
@@ -243,7 +243,7 @@ impl Session {
         members: &mut Members,
         address: IpAddr,
         sequence: u64,
-        payload: &[u8],
+        contents: Contents<'_>,
         received: Instant,
     ) -> Option<PingOutcome> {
         let member = members.find(address)?;
@@ -261,7 +261,7 @@ impl Session {
             // The timer ends the ping.
             return Some(PingOutcome::Late { lost: None });
         };
-        let is_sound = payload::matches(sequence, self.config.payload_length, payload);
+        let is_sound = contents.is_of(sequence, self.config.payload_length);
         if !is_sound && answered.is_some() {
             return None;
         }

@@ -36,7 +36,7 @@ fn take(
         payload: &payload[range],
     };
     Ok(match table.take(now, &fragment)? {
-        Taken::Held | Taken::HeldInsteadOfOldest => None,
+        Taken::Held | Taken::Joined | Taken::HeldInsteadOfOldest => None,
         Taken::Whole(datagram) => {
             assert_eq!(datagram.headers, [0xee; 34]);
             let payload = datagram.payload.clone();
