@@ -8,7 +8,7 @@ use tap_reactor::report::{self, Destination, Report};
 use tap_reactor::system::{EarlySignals, SignalsBetween};
 
 use super::run::{self, RunError};
-use super::{Output, UsageError, console};
+use super::{Output, UsageError, console, options};
 
 /// In the name of a file: the value.
 const PLACE: &str = "{}";
@@ -52,7 +52,10 @@ impl Axis {
         };
         let Some(option) = swept().find(|option| option.name == name) else {
             let meant = suggestion(name, "", swept().map(|option| option.name));
-            let why = format_args!("there is no setting {name}{meant}");
+            let why = match options::run().iter().any(|option| option.name == name) {
+                true => format!("{name} is no setting of an experiment; expected one, such as vms"),
+                false => format!("there is no setting {name}{meant}"),
+            };
             return Err(setting.error(why).into());
         };
         if option.is_repeatable || option.kind == Kind::Path {
@@ -120,7 +123,7 @@ fn for_value(setting: &Setting, value: &str) -> Result<Option<Setting>, UsageErr
         return Ok(Some(setting));
     }
     if setting.text.contains(PLACE) {
-        setting.text = setting.text.replace(PLACE, value);
+        setting.text = setting.text.replace(PLACE, &value.replace('/', "-"));
         return Ok(Some(setting));
     }
     match setting.name {
@@ -203,12 +206,14 @@ impl Sweep {
             .runs
             .first()
             .map_or((false, false), |run| (run.output.json, run.output.quiet));
+        let mut skipped: Vec<String> = Vec::new();
         for run in self.runs {
-            if signals.has_come() {
-                is_as_expected = false;
-                break;
-            }
             let name = format!("{}={}", self.axis, run.value);
+            if signals.has_come() || error.is_some() {
+                is_as_expected = false;
+                skipped.push(name);
+                continue;
+            }
             if !quiet {
                 console::eprint(format_args!("{name}"));
             }
@@ -217,11 +222,11 @@ impl Sweep {
                     is_as_expected &= is_met;
                     done.push((name, report));
                 }
-                Err(refused) => {
-                    error = Some(refused);
-                    break;
-                }
+                Err(refused) => error = Some(refused),
             }
+        }
+        if !skipped.is_empty() {
+            console::eprint(format_args!("tap-reactor: not run: {}", skipped.join(", ")));
         }
         let written = tell(self.axis, &done, self.comparisons, json, quiet);
         run::last_of(error.into_iter().chain(written.err()).collect())?;

@@ -1,8 +1,9 @@
 //! Counts the copies of frames that a network floods (`--count-floods`): broadcasts, frames to groups, and frames to one station
 //! that come to others as well.
 //!
-//! A frame that a VM sends is remembered by its bytes for a second, and every frame that a VM receives is looked up. Copies can
-//! only be counted that come so far: filters before the VMs are off in such a run.
+//! A frame that a VM sends is remembered by its bytes for a second, and every frame that a VM receives is looked up. Of frames
+//! with the same bytes, the first copy that a VM gets is one of the first. Copies can only be counted that come so far: filters
+//! before the VMs are off in such a run.
 
 use std::collections::VecDeque;
 use std::hash::Hasher as _;
@@ -30,7 +31,6 @@ const MOST_REMEMBERED: usize = 1 << 16;
 /// A frame that was sent.
 #[derive(Debug)]
 struct Sent {
-    number: u64,
     at: Instant,
     kind: FloodKind,
     copies: u64,
@@ -81,6 +81,17 @@ impl Takers {
         }
     }
 
+    fn contains(&self, vm: VmId) -> bool {
+        match self {
+            Takers::None => false,
+            Takers::One(one) => *one == vm,
+            Takers::Many(bits) => {
+                let word = bits.get(vm.index() / 64);
+                word.is_some_and(|word| word & (1 << (vm.index() % 64)) != 0)
+            }
+        }
+    }
+
     fn count(&self) -> u64 {
         match self {
             Takers::None => 0,
@@ -90,14 +101,45 @@ impl Takers {
     }
 }
 
+/// Frames with the same bytes, at least one.
+#[derive(Debug, Default)]
+struct Same {
+    /// The number of the first of them, counted from those that were forgotten.
+    first: u64,
+    sent: VecDeque<Sent>,
+    /// The number of the first one that the VM may not have got yet, where there were several.
+    next: FxHashMap<VmId, u64>,
+}
+
+impl Same {
+    /// The one of which `vm` gets a copy now: the first that it has not got, or else the last.
+    fn of(&mut self, vm: VmId) -> Option<&mut Sent> {
+        let known = self.next.get(&vm).copied().unwrap_or_default();
+        let mut at = usize::try_from(known.saturating_sub(self.first)).ok()?;
+        while self
+            .sent
+            .get(at)
+            .is_some_and(|sent| sent.takers.contains(vm))
+        {
+            at += 1;
+        }
+        if self.sent.len() > 1 {
+            self.next.insert(vm, self.first + at as u64);
+        }
+        match at < self.sent.len() {
+            true => self.sent.get_mut(at),
+            false => self.sent.back_mut(),
+        }
+    }
+}
+
 /// Counts floods.
 #[derive(Debug, Default)]
 struct FloodCounter {
     filters: Vec<Option<RxFilter>>,
-    sent: FxHashMap<u64, Sent>,
+    sent: FxHashMap<u64, Same>,
     /// In the order of sending.
-    order: VecDeque<(Instant, u64, u64)>,
-    count: u64,
+    order: VecDeque<(Instant, u64)>,
     floods: Floods,
 }
 
@@ -106,22 +148,24 @@ impl FloodCounter {
         let Some(kind) = kind_of(frame) else {
             return;
         };
-        while let Some(&(at, key, number)) = self.order.front()
+        while let Some(&(at, key)) = self.order.front()
             && (now - at > LIFETIME || self.order.len() >= MOST_REMEMBERED)
         {
             self.order.pop_front();
-            if self
-                .sent
-                .get(&key)
-                .is_some_and(|sent| sent.number == number)
-                && let Some(sent) = self.sent.remove(&key)
-            {
+            let Some(same) = self.sent.get_mut(&key) else {
+                continue;
+            };
+            same.first += 1;
+            if let Some(sent) = same.sent.pop_front() {
                 add(&mut self.floods, &sent);
             }
+            if same.sent.is_empty() {
+                self.sent.remove(&key);
+            }
         }
-        self.count += 1;
-        let sent = Sent {
-            number: self.count,
+        let key = key_of(frame);
+        self.order.push_back((now, key));
+        self.sent.entry(key).or_default().sent.push_back(Sent {
             at: now,
             kind,
             copies: 0,
@@ -129,16 +173,12 @@ impl FloodCounter {
             takers: Takers::None,
             repeated: 0,
             last: now,
-        };
-        let key = key_of(frame);
-        self.order.push_back((now, key, self.count));
-        if let Some(before) = self.sent.insert(key, sent) {
-            add(&mut self.floods, &before);
-        }
+        });
     }
 
     fn receives(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
-        let Some(sent) = self.sent.get_mut(&key_of(frame)) else {
+        let same = self.sent.get_mut(&key_of(frame));
+        let Some(sent) = same.and_then(|same| same.of(vm)) else {
             return;
         };
         sent.copies += 1;
@@ -223,7 +263,8 @@ impl Instrument for FloodCounter {
 
     fn floods(&self) -> Option<Floods> {
         let mut floods = self.floods.clone();
-        self.sent.values().for_each(|sent| add(&mut floods, sent));
+        let left = self.sent.values().flat_map(|same| &same.sent);
+        left.for_each(|sent| add(&mut floods, sent));
         Some(floods)
     }
 }
@@ -348,6 +389,32 @@ mod tests {
         let nothing = (0, 0, 0, 0, 0, None);
         let silent = (1, 0, 0, 0, 0, None);
         assert_eq!(all, [silent, (3, 9, 2, 3, 0, Some(5)), nothing, nothing]);
+    }
+
+    #[test]
+    fn equal_frames_that_are_on_their_way_together_are_no_loop() {
+        let mut counter = counter();
+        let frame = to(MacAddr::BROADCAST);
+        (0..50).for_each(|at| show(&mut counter, at, 0, Direction::Out, &frame));
+        // One VM after the other, as a backlog is read.
+        for (vm, at) in [(1, 100), (2, 200), (3, 300)] {
+            (0..50).for_each(|each| show(&mut counter, at + each, vm, Direction::In, &frame));
+        }
+        let told = |counter: &FloodCounter| {
+            let floods = counter.floods().unwrap();
+            counts(&floods, FloodKind::Broadcast)
+        };
+        assert_eq!(told(&counter), (50, 150, 3, 0, 0, Some(300)));
+        show(&mut counter, 400, 2, Direction::In, &frame);
+        assert_eq!(told(&counter).3, 1);
+        // Those are forgotten: what is sent later is another frame.
+        for at in [1_100_000, 1_100_001] {
+            show(&mut counter, at, 0, Direction::Out, &frame);
+        }
+        for vm in [1, 1, 2, 2, 2] {
+            show(&mut counter, 1_100_005, vm, Direction::In, &frame);
+        }
+        assert_eq!(told(&counter), (52, 156, 3, 2, 0, Some(351)));
     }
 
     #[test]

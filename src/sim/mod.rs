@@ -27,8 +27,8 @@ pub fn run(
     run_unless(hypervisor, start, until, || false).0
 }
 
-/// As [`run`], but ends early if `is_to_stop` returns true; it is called every 1,024 events. Returns the time of the end,
-/// and true if it ended early.
+/// As [`run`], but ends early if `is_to_stop` returns true; it is called every 1,024 times that something is sent or has
+/// arrived, of which there may be many at one instant. Returns the time of the end, and true if it ended early.
 pub fn run_unless(
     hypervisor: &mut Hypervisor<impl Fabric<Error = Infallible>>,
     start: Instant,
@@ -39,15 +39,21 @@ pub fn run_unless(
         now: start,
         buffer: vec![0; LARGEST_FRAME],
     };
-    let mut rounds = 0u32;
+    let mut events = 0u32;
+    let mut is_to_stop = || {
+        events = events.wrapping_add(1);
+        events.is_multiple_of(EVENTS) && is_to_stop()
+    };
     loop {
-        if rounds.is_multiple_of(ROUNDS) && is_to_stop() {
+        if is_to_stop() {
             return (driver.now, true);
         }
-        rounds = rounds.wrapping_add(1);
         while let Ok(true) = hypervisor.carry_out_due(driver.now) {}
         while let Some(step) = hypervisor.next_step(driver.now, &mut driver.buffer) {
             driver.send(hypervisor, step);
+            if is_to_stop() {
+                return (driver.now, true);
+            }
         }
         if (hypervisor.has_flows() || hypervisor.is_stopping()) && hypervisor.is_done() {
             return (driver.now, false);
@@ -56,13 +62,15 @@ pub fn run_unless(
             Some(at) if at <= until => driver.now = driver.now.max(at),
             _ => return (until.max(driver.now), false),
         }
-        driver.deliver(hypervisor);
+        if driver.deliver(hypervisor, &mut is_to_stop) {
+            return (driver.now, true);
+        }
         hypervisor.fabric().flush(driver.now, false);
     }
 }
 
 /// The number of events between two calls of `is_to_stop`.
-const ROUNDS: u32 = 1024;
+const EVENTS: u32 = 1024;
 
 struct Driver {
     now: Instant,
@@ -70,13 +78,21 @@ struct Driver {
 }
 
 impl Driver {
-    /// Delivers every frame that has arrived by now.
-    fn deliver(&mut self, hypervisor: &mut Hypervisor<impl Fabric>) {
+    /// Delivers every frame that has arrived by now, unless `is_to_stop` returns true. Returns true if it did.
+    fn deliver(
+        &mut self,
+        hypervisor: &mut Hypervisor<impl Fabric>,
+        mut is_to_stop: impl FnMut() -> bool,
+    ) -> bool {
         while let Some(arrival) = hypervisor.next_arrival(self.now) {
             if let Arrival::Frame(vm) = arrival {
                 self.drain(hypervisor, vm);
             }
+            if is_to_stop() {
+                return true;
+            }
         }
+        false
     }
 
     fn drain(&mut self, hypervisor: &mut Hypervisor<impl Fabric>, vm: VmId) {

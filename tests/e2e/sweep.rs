@@ -61,7 +61,7 @@ fn any_setting_of_one_value_is_swept_and_expectations_say_what_breaks() {
         (
             "--sweep size=56,1400 --vms 2 --ping vm0:vm1 --count 5 --interval 1ms",
             0,
-            "Holds up to size=1400: every neighbour is found, and every expectation holds.",
+            "Holds at all 2 values: every neighbour is found, and every expectation holds.",
         ),
         (
             "--fabric sim --sweep interval=1ms,100us --vms 2 --ping vm0:vm1 --count 5 --expect rate<2000",
@@ -92,6 +92,7 @@ fn a_sweep_that_cannot_be_right_is_refused_before_anything_is_made() {
             "--sweep vm=1,2",
             "there is no setting vm; did you mean vms?",
         ),
+        ("--sweep json=on,off", "json is no setting of an experiment"),
         (
             "--sweep vms",
             "expected a setting and its values, such as vms=10,100,1000",
@@ -142,6 +143,12 @@ fn a_signal_ends_the_run_that_it_comes_in_and_what_was_measured_is_told() {
     for part in ["\nduration=200ms ", "\nduration=1h "] {
         assert!(run.stdout.contains(part), "{run:?}");
     }
-    assert!(!run.stderr.contains("duration=2h"), "{run:?}");
+    assert!(run.stderr.contains("not run: duration=2h"), "{run:?}");
+    assert!(
+        run.stdout.ends_with(
+            "\nHolds at duration=200ms: every neighbour is found, and every expectation holds.\n"
+        ),
+        "{run:?}"
+    );
     assert_eq!(lab.link_names(), [""; 0]);
 }

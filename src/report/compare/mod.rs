@@ -62,6 +62,9 @@ pub struct Side {
     /// Counts of its pings as text, if none was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage: Option<String>,
+    /// True if the run was ended before it was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Why a user would call it broken: pings whose neighbour was not found, or an expectation that does not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -447,6 +450,7 @@ impl Side {
             limited_by_tool: !report.verdict.is_of_network(),
             verdict: report.verdict.sentence.clone(),
             outage: outage(&report.totals),
+            interrupted: report.interrupted,
             fault: sweep::fault(report),
         }
     }

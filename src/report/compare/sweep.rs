@@ -87,9 +87,12 @@ pub(super) fn fault(report: &Report) -> Option<String> {
     Some(unmet.to_string())
 }
 
-/// The first of the compared runs that has a fault and the one before it, in a sentence.
+/// The first of the compared runs that has a fault and the one before it, in a sentence. One that was ended early tells
+/// nothing.
 pub fn breaking_point(comparisons: &[Comparison]) -> String {
-    let sides: Vec<&Side> = sides(comparisons).collect();
+    let sides: Vec<&Side> = sides(comparisons)
+        .filter(|side| !side.interrupted)
+        .collect();
     let broken = sides.iter().enumerate();
     let broken = broken.filter_map(|(at, side)| Some((at, side, side.fault.as_deref()?)));
     match (broken.min_by_key(|(at, ..)| *at), sides.last()) {
@@ -101,8 +104,11 @@ pub fn breaking_point(comparisons: &[Comparison]) -> String {
             None => format!("Breaks at {} already: {fault}.", broken.name),
         },
         (None, Some(last)) => {
-            let (name, found) = (&last.name, "every neighbour is found");
-            format!("Holds up to {name}: {found}, and every expectation holds.")
+            let at = match sides.len() {
+                1 => format!("at {}", last.name),
+                runs => format!("at all {runs} values"),
+            };
+            format!("Holds {at}: every neighbour is found, and every expectation holds.")
         }
         (None, None) => String::new(),
     }
@@ -136,7 +142,7 @@ mod tests {
             ),
             (
                 [&whole, &whole, &whole],
-                "Holds up to vms=3: every neighbour is found, and every expectation holds.",
+                "Holds at all 3 values: every neighbour is found, and every expectation holds.",
             ),
         ] {
             let named: Vec<_> = ["vms=1", "vms=2", "vms=3"].into_iter().zip(runs).collect();
@@ -144,5 +150,10 @@ mod tests {
             assert!(told.starts_with(sentence), "{told}");
         }
         assert_eq!(breaking_point(&[]), "");
+        let mut ended = unresolved.clone();
+        ended.interrupted = true;
+        let runs = [("vms=1", &whole), ("vms=2", &ended)];
+        let told = breaking_point(&compare(&runs));
+        assert!(told.starts_with("Holds at vms=1: every "), "{told}");
     }
 }

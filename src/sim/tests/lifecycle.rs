@@ -110,3 +110,18 @@ fn a_flow_of_which_an_end_never_comes_holds_nothing_up() {
         assert_eq!((totals.sent, totals.received), (5, 5), "{pacing:?}");
     }
 }
+
+#[test]
+fn whether_to_stop_is_asked_within_an_instant_at_which_much_is_flooded() {
+    // All ask for a neighbour at once: 100 × 99 frames arrive at one time.
+    let mut lab = new_lab(100, MS);
+    (0..100).for_each(|vm| flow(&mut lab, vm, (vm + 1) % 100));
+    let only = phase("", 100, Pacing::Window(1), Some(1), None);
+    lab.hypervisor().start(Instant::ZERO, vec![only]);
+    let mut asked = 0;
+    let (end, is_early) = run_unless(lab.hypervisor(), Instant::ZERO, END, || {
+        asked += 1;
+        asked == 5
+    });
+    assert_eq!((end, is_early), (Instant::ZERO + MS, true));
+}
