@@ -166,9 +166,15 @@ pub fn leaf_name(bridge: &str, leaf: u32) -> String {
     format!("{bridge}-{leaf}")
 }
 
+/// Returns the name of the port that connects the leaf bridge of that name to the spine.
+pub fn uplink_of(leaf: &str) -> String {
+    format!("{leaf}u")
+}
+
 /// Returns the names of the veth pair between a leaf and the spine: the leaf's port, and the spine's.
 pub fn uplink_names(bridge: &str, leaf: u32) -> (String, String) {
-    (format!("{bridge}-{leaf}u"), format!("{bridge}-{leaf}d"))
+    let leaf = leaf_name(bridge, leaf);
+    (uplink_of(&leaf), format!("{leaf}d"))
 }
 
 struct Description<'a> {

@@ -88,7 +88,7 @@ fn indented(lines: &[&str], indent: usize) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The forms of an option: `-c, --count N`, `--spin[=TIME]`.
+/// The forms of an option: `-c, --count N`, `--spin[=TIME|off]`.
 pub fn form(option: &OptionSpec) -> String {
     let short = option
         .short

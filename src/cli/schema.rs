@@ -53,8 +53,8 @@ fn property(option: &OptionSpec) -> Value {
     let mut property = value(option.kind);
     if option.is_on_or_off() && option.kind != Kind::Switch {
         property = json!({ "anyOf": [property, { "type": "boolean" }] });
-    } else if option.implied.is_some() {
-        property = json!({ "anyOf": [property, { "const": true }] });
+    } else if option.may_be_off() && option.kind != Kind::Switch {
+        property = json!({ "anyOf": [property, { "enum": [true, false, "off"] }] });
     }
     if option.is_repeatable {
         property = json!({ "anyOf": [property, { "type": "array", "items": property }] });
@@ -156,7 +156,8 @@ mod tests {
             ("start = 3\n", "start"),
             ("ipv6 = 3\n", "/ipv6"),
             ("ipv6 = \"maybe\"\n", "/ipv6"),
-            ("spin = false\n", "/spin"),
+            ("spin = \"on\"\n", "/spin"),
+            ("window = false\n", "/window"),
             ("timeout = true\n", "/timeout"),
             ("fabric = \"brige\"\n", "/fabric"),
             ("interval = \"soon\"\n", "/interval"),
@@ -170,6 +171,8 @@ mod tests {
             "vms = \"10k\"\nrate = 2e3\ninterval = 0.2\nspin = \"always\"\nimpair = \"loss=0.5%\"\n",
             "ipv6 = \"on\"\ndhcp = \"off\"\nslaac = true\nspin = true\nfilter = true\n",
             "ping = \"ring\"\nexpect = [\"p99<1ms\", \"loss=0\"]\nvlan = 7\nfilter = \"off\"\n",
+            "spin = false\npath-split = false\nfilter = false\n",
+            "spin = \"off\"\npath-split = \"off\"\n",
             "capture = \"a\"\ncapture-comments = false\nfilter = false\n",
         ] {
             assert_eq!(complaint(text), "");

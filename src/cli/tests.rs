@@ -156,6 +156,14 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "--vms 2 --vms 3",
             "--vms: given more than once; expected once",
         ),
+        (
+            "--seed 1 --vms 2 -c 1 --vms 3 --interval 1ms -c 2 --interval 2ms --seed 2",
+            "--seed: given more than once; expected once",
+        ),
+        (
+            "-q --interval 1ms -c 1 --vms 2 --vms 3 -c 2 --interval 2ms",
+            "--interval: given more than once; expected once",
+        ),
         ("-c 2 --count 3", "given more than once; expected once"),
         ("--vms 0", "--vms 0: expected 1 or more"),
         (
@@ -244,7 +252,7 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "report: a subcommand after options; expected it as the first word",
         ),
         ("--ipv6=", "--ipv6: expected nothing or --ipv6=on|off"),
-        ("--spin=", "--spin: expected nothing or --spin=TIME"),
+        ("--spin=", "--spin: expected nothing or --spin=TIME|off"),
         ("-q stray", "stray: expected an option or a subcommand"),
         (
             "completions",

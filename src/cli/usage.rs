@@ -13,12 +13,19 @@ pub fn explain(error: &Error, words: &Words) -> UsageError {
     let subject = subject.map_or("", String::as_str);
     let options = words.subcommand.options();
     let option = options.iter().find(|option| option.name == subject);
+    let is_again =
+        |option: &OptionSpec| !option.is_repeatable && words.is_short(option.name, 1).is_some();
     let why = match (error.kind, option) {
         (ErrorKind::UnknownArgument | ErrorKind::UnrecognizedSubcommand, _) => {
             unexpected(subject, words)
         }
-        (_, Some(option)) if !option.is_repeatable && words.is_short(subject, 1).is_some() => {
-            let flag = words.flag(option.name);
+        (_, Some(option)) if is_again(option) => {
+            // Of several that are, the parser names any one.
+            let again = options.iter().filter(|option| is_again(option));
+            let first = words
+                .first(again.map(|option| option.name))
+                .unwrap_or(subject);
+            let flag = words.flag(first);
             format!("{flag}: given more than once; expected once")
         }
         (ErrorKind::EmptyValue, Some(option)) if !option.needs_value() => {

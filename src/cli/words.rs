@@ -111,6 +111,12 @@ impl Words {
         }
     }
 
+    /// The one of these options that was typed first.
+    pub fn first<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
+        let mut typed = self.typed.iter().map(|(typed, _)| *typed);
+        typed.find(|typed| names.clone().any(|name| name == *typed))
+    }
+
     /// The word before the first one that is `word`.
     pub fn before(&self, word: &str) -> Option<&str> {
         let mut words = self.words.windows(2);

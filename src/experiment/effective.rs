@@ -66,6 +66,10 @@ fn fill_run(settings: &mut Settings) {
 
 /// Writes a setting in its canonical form, or its default where it has no value.
 fn fill(settings: &mut Settings, option: &OptionSpec, default: Option<String>) {
+    // The word that says that such an option is not to be says what its default does.
+    if !option.is_on_or_off() && settings.get(option.name).is_some_and(Setting::is_off) {
+        settings.retain(|name| name != option.name);
+    }
     let text = match settings.get(option.name) {
         Some(setting) => canonical(option.kind, setting),
         None => default,

@@ -170,7 +170,7 @@ impl Reader<'_> {
                     // As the flag without a value.
                     (true, Some(implied)) => implied.to_owned(),
                     (true, None) if option.is_on_or_off() => "on".to_owned(),
-                    (false, _) if option.is_on_or_off() => "off".to_owned(),
+                    (false, _) if option.may_be_off() => "off".to_owned(),
                     _ => switch.to_string(),
                 },
                 DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {

@@ -120,11 +120,16 @@ impl Setting {
         })
     }
 
-    /// Returns true if it asks for nothing: a switch that is off.
+    /// Returns true if it asks for nothing: a switch that is off, or an option with a value that may be.
     pub fn is_off(&self) -> bool {
-        let kind = option(self.name).map(|option| option.kind);
-        matches!(kind, Some(Kind::Switch | Kind::OneOf(_)))
-            && ["false", "off", "auto"].contains(&self.text.as_str())
+        let words: &[&str] = match option(self.name) {
+            Some(option) if matches!(option.kind, Kind::Switch | Kind::OneOf(_)) => {
+                &["false", "off", "auto"]
+            }
+            Some(option) if option.may_be_off() => &["off"],
+            _ => &[],
+        };
+        words.contains(&self.text.as_str())
     }
 
     /// Returns true if the switch is on.

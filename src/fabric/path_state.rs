@@ -28,6 +28,9 @@ pub struct PathState {
     /// Where the forwarding tables send the frame, from the source's bridge on and through the links between bridges: the
     /// port or link at which it leaves the last bridge. `None` if a bridge on its way does not know the address, and floods.
     pub forwarding: Option<DropPlace>,
+    /// The port of a bridge on its way whose forwarding table has the address at the port that the frame comes by, so that
+    /// it goes no further there.
+    pub returned_at: Option<KernelName>,
 }
 
 /// A port of a bridge, or a link that could be one (`ip-link(8)`, `bridge(8)`).

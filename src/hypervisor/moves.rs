@@ -132,6 +132,12 @@ impl<F: Fabric> Hypervisor<F> {
             },
             ref to => to.clone(),
         };
+        if matches!(to, Place::Namespace(_)) && self.is_to_split_path() {
+            return refuse(format!(
+                "{vm} can't move to {to} before pings have been followed (--path-split): its frames are not stamped there; \
+                 expected another place, or a move after that"
+            ));
+        }
         self.hear_of_tables(now);
         // What has ended by now was before.
         self.buffer.flush(&mut self.recorder);

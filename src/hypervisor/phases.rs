@@ -222,6 +222,11 @@ impl<F: Fabric> Hypervisor<F> {
         self.is_scheduled = true;
     }
 
+    /// Returns true while pings are followed to split their way, and before.
+    pub(super) fn is_to_split_path(&self) -> bool {
+        self.fabric.splits_path() || self.phases.iter().any(|phase| phase.splits.is_some())
+    }
+
     /// Records the end of the present phase's schedule: at `at`, or `None` for a closed loop.
     pub(super) fn end_schedule(&mut self, at: Option<Instant>) {
         if std::mem::take(&mut self.is_scheduled) {

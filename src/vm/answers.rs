@@ -121,6 +121,9 @@ impl Vm {
             set_destination(space, mac);
             self.fit(now, Some(Transmit { length, ping: None }), true, buffer)
         });
+        if sent.is_err() {
+            self.keep_ignored(&frame);
+        }
         Some(Reaction {
             transmit: sent.unwrap_or_default(),
             event: sent.err().map(Event::Ignored),

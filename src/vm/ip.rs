@@ -216,6 +216,7 @@ impl Vm {
                 (length.map(|length| Transmit { length, ping: None }), event)
             }
             Disposition::Error(error_message) => {
+                self.keep_ignored(buffer.get(..length).unwrap_or_default());
                 return Ok(self.send_error(now, &error_message, buffer, length));
             }
             Disposition::Answer(answer) => {

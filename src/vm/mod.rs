@@ -275,16 +275,14 @@ impl Vm {
         self.ipv4.shortcuts = Shortcuts::default();
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(start) = take_off(self.vlan, frame) else {
+            self.keep_ignored(frame);
             return ignored(Ignored::OtherVlan);
         };
         let untagged = buffer.get_mut(start..).unwrap_or_default();
         let reacted = self.react(now, untagged, length.saturating_sub(start));
         self.is_dirty |= reacted.is_err();
-        if reacted.is_err()
-            && self.keeps_ignored
-            && let Some(echo) = buffer.get(start..length).and_then(EchoHead::parse)
-        {
-            **self.ignored_echo.get_or_insert_default() = Some(echo);
+        if reacted.is_err() {
+            self.keep_ignored(buffer.get(start..length).unwrap_or_default());
         }
         match reacted {
             Ok(mut reaction) => {
@@ -311,6 +309,20 @@ impl Vm {
     /// [taken](Vm::take_ignored_echo).
     pub const fn keep_ignored_echoes(&mut self) {
         self.keeps_ignored = true;
+    }
+
+    /// Keeps the echo message in `frame`, which is ignored, if such are kept. Of an answer that the VM has built and can't
+    /// send it is the request.
+    #[cold]
+    fn keep_ignored(&mut self, frame: &[u8]) {
+        if !self.keeps_ignored {
+            return;
+        }
+        if let Some(echo) = EchoHead::parse(frame) {
+            let is_own = echo.source_mac == self.mac && !echo.is_request;
+            let kept = if is_own { echo.turned() } else { echo };
+            **self.ignored_echo.get_or_insert_default() = Some(kept);
+        }
     }
 
     /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one and such are

@@ -126,6 +126,18 @@ impl EchoHead {
             sequence: u16::from_be_bytes([n0, n1]),
         })
     }
+
+    /// The request that a reply answers, or the reply to a request.
+    pub const fn turned(self) -> EchoHead {
+        EchoHead {
+            destination_mac: self.source_mac,
+            source_mac: self.destination_mac,
+            source: self.destination,
+            destination: self.source,
+            is_request: !self.is_request,
+            ..self
+        }
+    }
 }
 
 /// Source, destination and ICMP message of an IPv4 packet.

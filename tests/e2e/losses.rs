@@ -62,6 +62,49 @@ fn what_impairments_lose_is_put_down_to_them_in_each_direction_on_every_fabric()
 }
 
 #[test]
+fn what_the_vm_reads_and_ignores_is_put_down_to_it_on_every_fabric_with_and_without_the_kernels_word()
+ {
+    let expected = |report: &Value| {
+        assert_eq!(rows(report), [row("ignored request vm1", 50)], "{report}");
+        assert_eq!(report["losses"][0]["reason"], "other_vlan");
+    };
+    let lab = Lab::new();
+    // vm1 takes tagged frames only; vm2 gets a copy of what is flooded.
+    let arguments = format!("--vms 3 {CALM} --count 50 --timeout 100ms --vlan vm1=100");
+    for fabric in ["sim", "bridge", "xdp"] {
+        let run = lab.tap_reactor(&format!("--fabric {fabric} {arguments}"));
+        expected(&run.expect_status(1).json());
+    }
+    let report = as_nobody(&lab, &arguments).expect_status(1).json();
+    assert_eq!(report["loss_attribution"]["method"], "counters");
+    expected(&report);
+}
+
+#[test]
+fn a_spine_that_has_a_vm_where_it_was_before_a_silent_move_is_told_with_its_port() {
+    let lab = Lab::new();
+    let arguments = "--vms 4 --ports-per-bridge 2 --ping vm0:vm1 --ping vm2:vm1 --interval 1ms --duration 400ms \
+                     --timeout 50ms --move vm1:leaf1@100ms,announce=none --json";
+    for (run, method) in [
+        (lab.tap_reactor(arguments), "tracepoints"),
+        (as_nobody(&lab, arguments), "counters"),
+    ] {
+        let report = run.expect_status(1).json();
+        assert_eq!(report["loss_attribution"]["method"], method);
+        let lost = number(&report, "/totals/lost");
+        let found = rows(&report);
+        let at_spine = found
+            .iter()
+            .position(|(what, _)| what == "in_bridge request br0-0d");
+        let row = &report["losses"][at_spine.expect("such losses")];
+        let why = "the forwarding table has the destination at the port that it comes by";
+        assert_eq!(row["reason"], why, "{method}");
+        // Those of vm2, which are as many, come to where it was. A few may have been on their way when it moved.
+        assert!(2 * number(row, "/count") + 40 >= lost, "{found:?}");
+    }
+}
+
+#[test]
 fn a_tap_that_is_down_refuses_frames_and_takes_none() {
     for (tap, cause) in [
         ("tap0", "refused request vm0"),

@@ -212,6 +212,12 @@ impl OptionSpec {
         SWITCH.iter().all(|word| self.choices().contains(word))
     }
 
+    /// Returns true if the word `off` says that it is not to be: of a switch, and of an option that is one where it is given
+    /// without a value.
+    pub fn may_be_off(&self) -> bool {
+        self.is_on_or_off() || self.implied.is_some()
+    }
+
     /// Returns true if a value has to be given.
     pub const fn needs_value(&self) -> bool {
         self.implied.is_none() && !matches!(self.kind, Kind::Switch)

@@ -165,7 +165,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Lab, Run)
         .help("Seed of all random choices")
         .default(Default::Number(0)),
-    value("spin", "TIME", TimeOr("always"))
+    value("spin", "TIME|off", TimeOr("always"))
         .place(Lab, Run)
         .help("Busy-poll instead of sleeping: lower latency, one full core")
         .implies("always")
@@ -629,7 +629,7 @@ pub const OPTIONS: &[OptionSpec] = &[
              found out from counters and the states of ports. on: refuse to run where the kernel does not tell. The report \
              says which it was.",
         ),
-    value("path-split", "COUNT", Whole)
+    value("path-split", "COUNT|off", Whole)
         .place(Output, Run)
         .help("Stamp COUNT pings after the run, to tell where their time goes")
         .implies("1000")

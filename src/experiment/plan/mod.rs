@@ -244,9 +244,10 @@ fn spin(settings: &Settings) -> Result<Duration, SettingError> {
     let setting = settings.or_default("spin");
     match setting.text.as_str() {
         "always" => Ok(Duration::MAX),
+        _ if setting.is_off() => Ok(Duration::ZERO),
         _ => setting
             .duration_or_none()
-            .map_err(|error| SettingError::new(format_args!("{error}, or always"))),
+            .map_err(|error| SettingError::new(format_args!("{error}, or always or off"))),
     }
 }
 

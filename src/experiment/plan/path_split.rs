@@ -23,10 +23,13 @@ pub(super) fn add(
     flows: &[FlowPlan],
     phases: &mut Vec<Phase>,
 ) -> Result<bool, SettingError> {
-    let Some(setting) = settings.get("path-split") else {
+    let setting = settings.get("path-split");
+    let Some(setting) = setting.filter(|setting| !setting.is_off()) else {
         return Ok(false);
     };
-    let count: u32 = setting.number_in(1..=MAX_SPLIT_PINGS)?;
+    let count: u32 = setting
+        .number_in(1..=MAX_SPLIT_PINGS)
+        .map_err(|error| SettingError::new(format_args!("{error}, or off")))?;
     let Some(last) = phases.last() else {
         return Err(setting.error(
             "nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1",
@@ -108,6 +111,12 @@ mod tests {
         };
         let without = planned(&text("")).unwrap();
         assert!(!without.splits_path);
+        for off in ["path-split = false", "path-split = 'off'"] {
+            let off = planned(&text(off)).unwrap();
+            assert!(!off.splits_path);
+            assert_eq!(off.phases, without.phases);
+            assert_eq!(off.effective, without.effective);
+        }
         for (split, each) in [
             ("path-split = true", 500),
             ("path-split = 1001", 501),

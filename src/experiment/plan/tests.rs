@@ -466,7 +466,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ),
         (
             "--spin soon",
-            "--spin=soon: expected a time such as 200us, 10ms or 2s, or a number of seconds, or always",
+            "--spin=soon: expected a time such as 200us, 10ms or 2s, or a number of seconds, or always or off",
         ),
         (
             "--fabric sim --spin always",

@@ -7,6 +7,9 @@ use crate::vm::VmId;
 /// Why a frame that is longer than its link's MTU is dropped.
 pub(super) const TOO_LARGE: &str = "larger than its link carries";
 
+/// Why a bridge passes a frame to nobody that would have to go back.
+const AT_ITS_PORT: &str = "the forwarding table has the destination at the port that it comes by";
+
 /// Why nothing comes by a link that is down.
 pub(super) const LINK_DOWN: &str = "its link is down";
 
@@ -81,14 +84,18 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
             return put_down(Cause::InBridge, source, words("both ports are isolated"));
         }
     }
+    if let (Some(link), Some(left), Some(entered)) = (state.returned_at, left, to.bridge)
+        // A bridge that both are on has flooded it, and to the destination, too.
+        && left.name != entered.name
+    {
+        return put_down(Cause::InBridge, Place::Link(link), words(AT_ITS_PORT));
+    }
     if let Some(forwarding) = state.forwarding {
         match forwarding {
             DropPlace::Port(vm) if vm == destination => {}
             DropPlace::Port(vm) if vm == ends.source => {
                 if left.is_some_and(|left| !left.is_hairpin) {
-                    let why =
-                        "the forwarding table has the destination at the port that it comes by";
-                    return put_down(Cause::InBridge, source, words(why));
+                    return put_down(Cause::InBridge, source, words(AT_ITS_PORT));
                 }
             }
             DropPlace::Port(vm) => {
@@ -185,6 +192,7 @@ mod tests {
             source: Some(port),
             destination: Some(port),
             forwarding: Some(DropPlace::Port(VmId(1))),
+            returned_at: None,
         }
     }
 
@@ -213,6 +221,10 @@ mod tests {
         let nothing: &[(&str, Change)] = &[
             ("all is well", |_| {}),
             ("flooded, and floods", |s| s.forwarding = None),
+            ("flooded to it and to the spine", |s| {
+                s.forwarding = None;
+                s.returned_at = Some(KernelName::new("br0-0d"));
+            }),
             ("isolated alone", |s| source(s).is_isolated = true),
             ("hairpin", |s| {
                 s.forwarding = Some(DropPlace::Port(VmId(0)));
@@ -282,6 +294,14 @@ mod tests {
                 |s| {
                     source(s).is_isolated = true;
                     destination(s).is_isolated = true;
+                },
+            ),
+            (
+                "reply dropped in the bridge at br0-0d (the forwarding table has the destination at the port that it comes by)",
+                |s| {
+                    source(s).name = KernelName::new("br0-0");
+                    s.forwarding = None;
+                    s.returned_at = Some(KernelName::new("br0-0d"));
                 },
             ),
             (

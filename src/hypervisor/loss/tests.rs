@@ -155,6 +155,7 @@ fn what_stands_in_the_way_is_judged_by_the_length_of_each_ping() {
         source: Some(port),
         destination: Some(port),
         forwarding: None,
+        returned_at: None,
     };
     let ends = (VmId(0), VmId(1));
     let search = hypervisor.loss_search.as_mut().unwrap();

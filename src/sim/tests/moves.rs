@@ -1,7 +1,7 @@
 //! Moves in virtual time, where an outage comes out exactly.
 
 use super::*;
-use crate::fabric::Place;
+use crate::fabric::{Place, SplitPings};
 use crate::hypervisor::{PlannedMove, Relocation};
 use crate::record::{EndedBy, Move};
 use crate::vm::Announcement;
@@ -144,4 +144,19 @@ fn what_can_not_be_moved_is_refused_and_the_run_goes_on() {
         "vm1 was not moved yet; expected a place to go to"
     );
     assert_eq!(lab.hypervisor().recorder().totals().failed(), 0);
+}
+
+#[test]
+fn a_move_to_where_frames_are_not_stamped_is_refused_until_pings_were_followed() {
+    let (mut lab, mut only) = pinging(MS, false);
+    let away = Relocation::to(Place::Namespace("beside".to_owned()));
+    only.moves = vec![planned(MS * 5, away)];
+    let followed = Phase {
+        splits: Some(SplitPings::Unstamped),
+        ..phase("", 1, Pacing::Window(1), Some(1), None)
+    };
+    carry(&mut lab, vec![only, followed]);
+    let refused = lab.hypervisor().refused_moves().expect("one of them");
+    let said = "vm1 can't move to netns:beside before pings have been followed (--path-split)";
+    assert!(refused.why.starts_with(said), "{}", refused.why);
 }

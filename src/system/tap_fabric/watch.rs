@@ -16,6 +16,7 @@ use super::moves::MAX_NAMESPACES;
 use crate::fabric::{
     BridgeState, DropPlace, FrameDrops, KernelName, PathState, PortCounters, PortState,
 };
+use crate::topology::uplink_of;
 use crate::vm::VmId;
 use crate::wire::MacAddr;
 
@@ -105,15 +106,16 @@ impl TapFabric {
     ) -> Result<PathState, SystemError> {
         let from = self.port_of(source)?;
         let to = owner.map(|vm| self.port_of(vm)).transpose()?.flatten();
-        let forwarding = match &from {
+        let (forwarding, returned_at) = match &from {
             Some(port) => self.follow(source, port.link.master, destination)?,
-            None => None,
+            None => (None, None),
         };
         Ok(PathState {
             is_bridged: self.lab.fabric != FabricKind::Xdp,
             source: from.map(|port| self.describe(&port)).transpose()?,
             destination: to.map(|port| self.describe(&port)).transpose()?,
             forwarding,
+            returned_at,
         })
     }
 
@@ -150,36 +152,65 @@ impl TapFabric {
     }
 
     /// Follows a frame of `source` for `mac` from the bridge with that index through the forwarding tables, to the port by
-    /// which it leaves the last bridge; `None` where one does not know.
+    /// which it leaves the last bridge; `None` where one does not know. The other is the port of a bridge by which it would
+    /// leave as it came: the first bridge, if it does not know, floods it to the spine, too.
     fn follow(
         &mut self,
         source: VmId,
         mut bridge: Option<u32>,
         mac: MacAddr,
-    ) -> Result<Option<DropPlace>, SystemError> {
+    ) -> Result<(Option<DropPlace>, Option<KernelName>), SystemError> {
         let vlan = self.lab.vlan_filtering.as_ref();
         let vlan = vlan.map(|filtering| filtering.number_of(source));
-        let mut place = None;
+        let (mut place, mut came_by) = (None, None);
+        let mut is_flooded = false;
         for _ in 0..MOST_BRIDGES {
             let Some(index) = bridge else {
                 break;
             };
-            let Some(port) = self.netlink.port_to(index, mac, vlan)? else {
-                return Ok(None);
+            let known = self.netlink.port_to(index, mac, vlan)?;
+            let port = match known {
+                Some(port) => self.netlink.port(LinkKey::Index(port))?,
+                None if came_by.is_none() => {
+                    is_flooded = true;
+                    self.uplink_of(index)?
+                }
+                None => None,
             };
-            let Some(port) = self.netlink.port(LinkKey::Index(port))? else {
-                return Ok(None);
+            let Some(port) = port else {
+                return Ok((None, None));
             };
-            if let Some(vm) = self.lab.tap_index(&port.link.name) {
-                return Ok(Some(DropPlace::Port(VmId(vm))));
+            let name = KernelName::new(&port.link.name);
+            if known.is_some() && known == came_by {
+                return Ok((None, Some(name)));
             }
-            place = Some(DropPlace::Link(KernelName::new(&port.link.name)));
+            if is_flooded && came_by.is_some() {
+                return Ok((None, None));
+            }
+            if let Some(vm) = self.lab.tap_index(&port.link.name) {
+                return Ok((Some(DropPlace::Port(VmId(vm))), None));
+            }
+            place = Some(DropPlace::Link(name));
             let other_end = match port.peer {
                 Some(peer) => self.netlink.port(LinkKey::Index(peer))?,
                 None => None,
             };
+            came_by = port.peer;
             bridge = other_end.and_then(|port| port.link.master);
         }
-        Ok(place)
+        Ok((place.filter(|_| !is_flooded), None))
+    }
+
+    /// The port that connects the leaf with that index to the spine. `None` of a bridge that is none.
+    fn uplink_of(&mut self, bridge: u32) -> Result<Option<Port>, SystemError> {
+        // Of other labs no bridge is a leaf.
+        let Some(Ok(_)) = self.lab.topology() else {
+            return Ok(None);
+        };
+        let Some(bridge) = self.netlink.port(LinkKey::Index(bridge))? else {
+            return Ok(None);
+        };
+        let uplink = uplink_of(&bridge.link.name);
+        self.netlink.port(LinkKey::Name(&uplink))
     }
 }

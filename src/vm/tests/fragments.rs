@@ -199,12 +199,15 @@ fn what_is_on_its_way_out_in_fragments_is_bounded() {
         assert!(pings <= MAX_OUTGOING + MAX_OUTGOING / 45 + 1);
     }
     let mut request = request(4_000, 1_500);
+    let asked = EchoHead::parse(&request[0]);
+    bench.vm.keep_ignored_echoes();
     let last = request.pop().unwrap();
     for fragment in &request {
         bench.receive(ms(0), fragment);
     }
     let (sent, event) = bench.receive(ms(0), &last);
     assert_eq!((sent, ignored(event)), (None, Ignored::FragmentQueueFull));
+    assert_eq!(bench.vm.take_ignored_echo(), asked, "not the reply");
     assert!(bench.vm.fragment_bytes() < 2 * MAX_OUTGOING * 65_536);
     let mut frames = 0;
     while let Some((sent, _)) = bench.poll(ms(0)) {

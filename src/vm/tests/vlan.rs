@@ -96,3 +96,24 @@ fn fragments_have_the_tags_too() {
     let (sent, _) = bench.poll(ms(0)).unwrap();
     assert!(sent.unwrap().starts_with("VLAN 7, IPv4"));
 }
+
+#[test]
+fn the_echo_message_in_a_frame_of_another_vlan_is_kept() {
+    for (own, vlan) in [
+        (None, "100"),
+        (Some("100"), "101"),
+        (Some("100"), "100.200"),
+    ] {
+        let mut bench = bench(own);
+        bench.vm.keep_ignored_echoes();
+        let request = bench.echo(false, 7, 1, PEER, |payload| payload.fill(0x5a));
+        for frame in [tagged(vlan, &request), request] {
+            let expected = EchoHead::parse(&frame);
+            assert!(expected.is_some());
+            let (_, event) = bench.receive(ms(0), &frame);
+            // An untagged VM answers the untagged one.
+            let kept = bench.vm.take_ignored_echo();
+            assert_eq!(kept, event.and(expected), "{own:?} {vlan}");
+        }
+    }
+}
