@@ -65,19 +65,17 @@ pub struct Move {
     pub began: Instant,
     /// When its link was ready again.
     pub ready: Instant,
-    /// When the first announcement had been written; `None` if there is none.
-    pub announced: Option<Instant>,
     /// When a bridge had learned from a frame where it is.
     pub learned: Option<Instant>,
-    /// That was the announcement.
-    pub is_learned_by_announcement: bool,
+    /// When one had learned that from an announcement.
+    pub learned_from_announcement: Option<Instant>,
     /// The lab itself has told its bridges where it is.
     pub is_told: bool,
     /// When somebody else had told a bridge where it is.
     pub told: Option<Instant>,
     /// When a bridge no longer knew where it had been, because the entry was too old.
     pub forgotten: Option<Instant>,
-    /// The first frames each way.
+    /// The first frames each way, and the first announcement.
     pub seen: Sightings,
     /// A gap for each peer.
     pub gaps: Vec<Gap>,
@@ -98,9 +96,8 @@ impl Move {
             announcement,
             began,
             ready,
-            announced: None,
             learned: None,
-            is_learned_by_announcement: false,
+            learned_from_announcement: None,
             is_told: false,
             told: None,
             forgotten: None,
@@ -299,7 +296,7 @@ impl Move {
             EndedBy::FdbByLab
         } else if before(self.told).is_some() {
             EndedBy::FdbByController
-        } else if self.is_learned_by_announcement && before(self.learned).is_some() {
+        } else if before(self.learned_from_announcement).is_some() {
             EndedBy::FdbByAnnouncement
         } else if is_reached_first && before(self.forgotten).is_some() {
             EndedBy::Ageing
@@ -427,11 +424,12 @@ mod tests {
             first_in: None,
             first_to_itself: to_itself.map(at),
             first_out: out.map(at),
+            announced: None,
             first_out_is_answer: is_answer,
         };
         let announced = |made: &mut Move| {
             made.learned = Some(at(1_205));
-            made.is_learned_by_announcement = true;
+            made.learned_from_announcement = made.learned;
         };
         type Change<'a> = &'a dyn Fn(&mut Move);
         let table: &[(Change<'_>, EndedBy)] = &[
