@@ -10,8 +10,8 @@
 //! The run itself sends nothing while the kernel changes the link of the VM, which is a system call of the same thread: that
 //! time is part of every gap.
 //!
-//! Pings behind the last one that was answered and up to the end of the gap belong to it: *lost* are those that were given
-//! up. Replies that came after their ping was given up are *late*.
+//! Pings under way when the move began, and those due later up to the end of the gap or the next move, belong to it: *lost* are
+//! those that were given up. Replies that came after their ping was given up are *late*.
 //!
 //! # How
 //!
@@ -250,18 +250,30 @@ impl Moves {
             return;
         }
         let of_flow = self.of_flow.get(&flow);
+        // It is of the last gap that it can be of; one due before that move, of the gap before if that lasted when it was due.
+        let mut of = None;
         for &(number, peer) in of_flow.into_iter().flatten().rev() {
-            let made = self.moves.get_mut(number as usize);
-            let Some(gap) = made.and_then(|made| made.gaps.get_mut(peer as usize)) else {
-                return;
+            let made = self.moves.get(number as usize);
+            let Some((made, gap)) =
+                made.and_then(|made| Some((made, made.gaps.get(peer as usize)?)))
+            else {
+                break;
             };
-            if sequence < gap.next {
-                continue;
+            let lasts = gap.first.is_none_or(|first| due <= first);
+            if sequence >= gap.next && (of.is_none() || lasts) {
+                of = Some((number, peer, lasts));
+                if due >= made.began {
+                    break;
+                }
+            } else if of.is_some() {
+                break;
             }
-            if gap.first.is_none_or(|first| due <= first) {
-                gap.lost += 1;
-            }
-            return;
+        }
+        if let Some((number, peer, true)) = of
+            && let Some(made) = self.moves.get_mut(number as usize)
+            && let Some(gap) = made.gaps.get_mut(peer as usize)
+        {
+            gap.lost += 1;
         }
     }
 

@@ -67,7 +67,7 @@ pub struct MoveReport {
     /// one and a round trip. Absent of flows that go by their answers, or had no part in the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution_ns: Option<u64>,
-    /// Pings behind the last one that was answered before, and due up to the end of the gap, that were not answered in time.
+    /// Pings under way when the move began, or due later up to the end of the gap or the next move, that were not answered in time.
     pub lost: u64,
     /// Replies that came after their ping was given up.
     pub late: u64,

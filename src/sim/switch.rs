@@ -286,6 +286,7 @@ impl Fabric for Switch {
             && port.place.is_some()
         {
             if at < port.from {
+                self.note_drop(MOVING, at, vm, frame);
                 return Write::Sent;
             }
             if std::mem::take(&mut port.is_astray) {

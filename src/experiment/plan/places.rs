@@ -141,7 +141,7 @@ impl<'a> Places<'a> {
         if self.topology.is_some() && there == stay.at {
             return Err(Refusal::AtAlready(there));
         }
-        let is_back = to.repeat % 2 == 0;
+        let is_back = to.repeat.is_multiple_of(2);
         let (at, before) = match is_back {
             true => (stay.at, there),
             false => (there, stay.at),

@@ -1,10 +1,10 @@
 //! Moves in virtual time, where an outage comes out exactly.
 
 use super::*;
-use crate::fabric::{Delay, Direction, Loss, Place, Profile, Rule};
+use crate::fabric::{KernelName, Place};
 use crate::hypervisor::{PlannedMisbehaviour, PlannedMove, Relocation};
 use crate::record::{EndedBy, Move};
-use crate::vm::{Announcement, Misbehaviour};
+use crate::vm::{Announcement, Misbehaviour, RxFilter};
 
 /// A lab of two VMs, of which the first pings the second, and the second may ping the first, once in `interval`.
 fn pinging(interval: Duration, both_ways: bool) -> (Lab, Phase) {
@@ -247,4 +247,45 @@ fn what_can_not_be_moved_is_refused_and_the_run_goes_on() {
         "vm1 was not moved yet; expected a place to go to"
     );
     assert_eq!(lab.hypervisor().recorder().totals().failed(), 0);
+}
+
+#[test]
+fn pings_that_are_lost_belong_to_the_move_before_them() {
+    // A timeout is longer than the time between moves, and so is an outage: no gap but the last one ends.
+    let (mut lab, mut only) = pinging(MS, true);
+    let relocation = Relocation {
+        repeat: 3,
+        every: MS * 5,
+        outage: MS * 10,
+        ..Relocation::to(Place::Leaf(1))
+    };
+    only.moves = vec![planned(MS * 20 + MS / 2, relocation)];
+    carry(&mut lab, vec![only]);
+    let moves = moves(&mut lab);
+    let lost: Vec<Vec<u64>> = moves
+        .iter()
+        .map(|made| made.gaps.iter().map(|gap| gap.lost).collect())
+        .collect();
+    assert_eq!(lost, [[5, 5], [5, 5], [10, 10]]);
+}
+
+#[test]
+fn a_frame_that_a_vm_sends_while_its_port_carries_nothing_is_dropped_with_a_reason() {
+    let mut switch = Switch::new(MS);
+    let filter = RxFilter {
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        addresses: Vec::new(),
+        groups: Vec::new(),
+        is_promiscuous: false,
+    };
+    switch.plug(VmId(0), &filter).unwrap();
+    switch.watch_drops().unwrap();
+    let now = Instant::ZERO;
+    switch
+        .relocate(now, VmId(0), &Place::Leaf(1), &filter, MS)
+        .unwrap();
+    switch.write(now, VmId(0), &[0xff; 60]);
+    let dropped = switch.frame_drops().drops;
+    let reasons: Vec<KernelName> = dropped.iter().map(|drop| drop.reason).collect();
+    assert_eq!(reasons, [KernelName::new("MOVING")]);
 }
