@@ -439,20 +439,35 @@ impl<F: Fabric> Instrumented<F> {
         outcome
     }
 
-    /// Sends an announcement of a move, which is not taken for the first frame of its VM.
+    /// Sends an announcement of a move, which is not taken for the first frame of its VM. When it was written, and what bridges
+    /// have learned from it, is among what is [seen](Instrumented::sightings) and [heard](Fabric::fdb_events), also if that is
+    /// later.
     pub fn write_announcement(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> Write {
-        let moved = self.moved.take();
-        let written = self.write(now, vm, frame);
-        self.moved = moved;
-        written
+        if let Some(moved) = &mut self.moved {
+            moved.announces(vm, frame);
+        }
+        self.write_watched(now, vm, frame)
     }
 
     /// Releases the next frame that impairments hold and that is due by `now`: it is written, or its VM may read it. Or does
     /// one thing that a misbehaving VM has to do by `now`.
     pub fn release(&mut self, now: Instant) -> Option<Released> {
         let edge = self.edge.as_deref_mut()?;
-        let impair = edge.impair.as_mut();
-        let released = impair.and_then(|impair| impair.release(&mut self.fabric, now));
+        let (fabric, moved) = (&mut self.fabric, &mut self.moved);
+        let released = edge.impair.as_mut().and_then(|impair| {
+            impair.release(now, |vm, frame| {
+                let mut written = Write::Sent;
+                let mut write = |fabric: &mut F| {
+                    written = fabric.write(now, vm, frame);
+                    written == Write::Sent
+                };
+                match moved {
+                    Some(moved) => moved.writing(fabric, now, (vm, frame), write),
+                    None => _ = write(fabric),
+                }
+                written
+            })
+        });
         let released = released.or_else(|| self.misbehave_now(now))?;
         // It may have been the last thing that was held.
         self.set_watched();
@@ -550,15 +565,15 @@ impl<F: Fabric> Instrumented<F> {
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
         }
-        if let (Some(moved), Read::Frame(length)) = (&mut self.moved, read) {
-            moved.received(now.now(), vm, buffer.get(..length).unwrap_or_default());
-        }
         let read = match read {
             Read::Frame(length) if self.misbehave().is_some_and(Misbehave::goes_on) => {
                 self.receive_misbehaving(now.now(), (vm, length), buffer)
             }
             _ => read,
         };
+        if let (Some(moved), Read::Frame(length)) = (&mut self.moved, read) {
+            moved.received(now.now(), vm, buffer.get(..length).unwrap_or_default());
+        }
         // It may have been the last frame that there was to see, or was held.
         self.set_watched();
         read
@@ -605,6 +620,11 @@ impl<F: Fabric> Instrumented<F> {
             Some(misbehave) => misbehave.sends(&mut now, vm, frame),
             None => Some(frame),
         };
+        if let (Some(moved), Some(made)) = (&mut self.moved, sent)
+            && moved.is_announcement(vm, frame)
+        {
+            moved.announces(vm, made);
+        }
         let written = match sent {
             Some(frame) => self.write_shown(impair, now, vm, frame),
             // As the VM sees it, it is.
@@ -626,10 +646,21 @@ impl<F: Fabric> Instrumented<F> {
     ) -> Write {
         let path = self.path.as_mut();
         let writing = path.and_then(|path| path.writes(&self.fabric, &mut now, frame));
-        let (written, impaired) = match impair {
-            Some(impair) => impair.write(&mut self.fabric, &mut now, vm, frame),
-            None => (self.fabric.write(&mut now, vm, frame), Impaired::default()),
+        let (mut written, mut impaired) = (None, Impaired::default());
+        let at = self.moved.as_ref().map(|_| now.now());
+        let write = |fabric: &mut F| {
+            (written, impaired) = match impair {
+                Some(impair) => impair.write(fabric, &mut now, vm, frame),
+                None => (Some(fabric.write(&mut now, vm, frame)), impaired),
+            };
+            written == Some(Write::Sent)
         };
+        match (&mut self.moved, at) {
+            (Some(moved), Some(at)) => moved.writing(&mut self.fabric, at, (vm, frame), write),
+            _ => _ = write(&mut self.fabric),
+        }
+        // As the VM sees it, what is held or lost is sent.
+        let written = written.unwrap_or(Write::Sent);
         if let (Some(path), Some(writing)) = (&mut self.path, writing) {
             path.wrote(&self.fabric, writing);
         }
@@ -646,11 +677,6 @@ impl<F: Fabric> Instrumented<F> {
             };
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
-        }
-        if let (Some(moved), Write::Sent) = (&mut self.moved, written)
-            && !impaired.is_dropped()
-        {
-            moved.sent(now.now(), vm, frame);
         }
         written
     }
@@ -747,7 +773,10 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     }
 
     fn fdb_events(&mut self, now: Instant) -> Vec<FdbEvent> {
-        self.fabric.fdb_events(now)
+        let moved = self.moved.as_mut();
+        let mut heard = moved.map_or_else(Vec::new, |moved| moved.take_heard());
+        heard.extend(self.fabric.fdb_events(now));
+        heard
     }
 
     fn time_after(&self, now: Instant) -> Instant {

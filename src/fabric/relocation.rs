@@ -123,6 +123,8 @@ pub struct FdbEvent {
 pub enum FdbChange {
     /// A bridge has learned from a frame where the VM is.
     Learned,
+    /// It has learned that from an announcement of the move.
+    LearnedFromAnnouncement,
     /// Somebody has told a bridge where the VM is: the lab itself, or a controller.
     Told,
     /// A bridge knows no longer where the VM is: the entry is too old, or its port has gone.

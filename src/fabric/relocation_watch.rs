@@ -1,7 +1,12 @@
-//! What is seen of the frames of a VM that was moved: the first each way, as long as it has not been.
+//! What is seen of the frames of a VM that was moved: the first each way, as long as it has not been, its announcements, and
+//! what bridges learn from those.
+//!
+//! A frame is sent when the port has taken it, which may be long after the VM has: an impairment may hold it or lose it, and
+//! so may a misbehaviour. So announcements are known by their bytes. One that was corrupted while it was held tells nobody.
 
 use rustc_hash::FxHashMap;
 
+use super::{Fabric, FdbChange, FdbEvent};
 use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::{EthernetFrame, MacAddr};
@@ -20,7 +25,9 @@ pub struct Sightings {
     pub first_in: Option<Instant>,
     /// The first frame to its own address that it has received.
     pub first_to_itself: Option<Instant>,
-    /// The first frame that it has sent, announcements of the move left out.
+    /// When its first announcement of the move had been written to its port.
+    pub announced: Option<Instant>,
+    /// When the first frame was written to its port that is no announcement.
     pub first_out: Option<Instant>,
     /// That one answered who looked for its hardware address.
     pub first_out_is_answer: bool,
@@ -39,6 +46,8 @@ pub(super) struct RelocationWatch {
     watched: FxHashMap<VmId, Watched>,
     /// The number of those of which there is something left to see.
     left: usize,
+    /// What was heard of tables of bridges around announcements.
+    heard: Vec<FdbEvent>,
 }
 
 #[derive(Debug)]
@@ -46,7 +55,9 @@ struct Watched {
     mac: MacAddr,
     since: Instant,
     seen: Sightings,
-    /// There is nothing left to see.
+    /// Its announcements, as it and what misbehaves in it make them.
+    announcements: Vec<Box<[u8]>>,
+    /// There is nothing left to see but announcements.
     is_over: bool,
 }
 
@@ -58,6 +69,7 @@ impl RelocationWatch {
             mac,
             since,
             seen: Sightings::default(),
+            announcements: Vec::new(),
             is_over: false,
         };
         self.watched.insert(vm, watched);
@@ -98,8 +110,61 @@ impl RelocationWatch {
         });
     }
 
-    /// `vm` has sent `frame` at `now`.
-    pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
+    /// From now on `frame` is one of the announcements of `vm`.
+    pub(super) fn announces(&mut self, vm: VmId, frame: &[u8]) {
+        if let Some(watched) = self.watched.get_mut(&vm)
+            && !watched.is_announcement(frame)
+        {
+            watched.announcements.push(frame.into());
+        }
+    }
+
+    /// Returns true if `frame` is an announcement of `vm`.
+    pub(super) fn is_announcement(&self, vm: VmId, frame: &[u8]) -> bool {
+        let watched = self.watched.get(&vm);
+        watched.is_some_and(|watched| watched.is_announcement(frame))
+    }
+
+    /// Has `write` write `frame` of `vm` to its port at `now`, which returns true if that was done. What bridges learn
+    /// meanwhile they learn from it.
+    pub(super) fn writing<F: Fabric>(
+        &mut self,
+        fabric: &mut F,
+        now: Instant,
+        (vm, frame): (VmId, &[u8]),
+        write: impl FnOnce(&mut F) -> bool,
+    ) {
+        if !self.is_announcement(vm, frame) {
+            if write(fabric) {
+                self.sent(now, vm, frame);
+            }
+            return;
+        }
+        // What was learned before was not learned from this one.
+        self.heard.extend(fabric.fdb_events(now));
+        let is_written = write(fabric);
+        let now = fabric.time_after(now);
+        if is_written && let Some(watched) = self.watched.get_mut(&vm) {
+            watched.seen.announced.get_or_insert(now);
+        }
+        let heard = fabric.fdb_events(now).into_iter();
+        self.heard.extend(heard.map(|event| {
+            let is_learned = event.vm == vm && event.change == FdbChange::Learned;
+            let change = match is_written && is_learned {
+                true => FdbChange::LearnedFromAnnouncement,
+                false => event.change,
+            };
+            FdbEvent { change, ..event }
+        }));
+    }
+
+    /// Takes what was heard of tables of bridges around announcements.
+    pub(super) fn take_heard(&mut self) -> Vec<FdbEvent> {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// `frame` of `vm`, which is no announcement, was written to its port at `now`.
+    fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
         self.see(now, vm, |_, seen| {
             if seen.first_out.is_none() {
                 seen.first_out = Some(now);
@@ -116,6 +181,12 @@ impl RelocationWatch {
         look(watched.mac, &mut watched.seen);
         watched.is_over = watched.seen.is_complete();
         self.left -= usize::from(watched.is_over);
+    }
+}
+
+impl Watched {
+    fn is_announcement(&self, frame: &[u8]) -> bool {
+        self.announcements.iter().any(|known| **known == *frame)
     }
 }
 
@@ -172,6 +243,7 @@ mod tests {
         let seen = Sightings {
             first_in: Some(at(2)),
             first_to_itself: Some(at(4)),
+            announced: None,
             first_out: Some(at(3)),
             first_out_is_answer: true,
         };

@@ -146,16 +146,15 @@ impl<F: Fabric> Hypervisor<F> {
             .relocate(now, vm, &to, &rx_filter, relocation.outage)?;
         self.end_sightings(vm);
         let is_ready = made.ready <= self.fabric.time_after(now);
+        self.fabric.watch_moved(vm, mac, made.ready);
+        let heard = self.fabric.fdb_events(made.ready);
         // At once: whatever else there is to do can wait, and until then the VM can't be reached.
-        let announced = match is_ready && relocation.count > 0 {
-            true => self.write_announcement(made.ready, vm, relocation.announcement),
-            false => None,
-        };
-        // What tables have lost with the port has not aged.
-        let heard = self.fabric.fdb_events(announced.unwrap_or(made.ready));
+        if is_ready && relocation.count > 0 {
+            self.write_announcement(made.ready, vm, relocation.announcement);
+        }
         let number = self.record_move(vm, &made, relocation.announcement);
         self.moves.last.insert(vm, (number, made.from.clone()));
-        self.hear_of_move((number, vm), announced, &heard);
+        self.hear_of_move(vm, &heard);
         let announcing = Announcing {
             number,
             announcement: relocation.announcement,
@@ -170,7 +169,6 @@ impl<F: Fabric> Hypervisor<F> {
             };
         self.plan_announcement(next, vm, announcing);
         self.fabric.after_relocation(vm)?;
-        self.fabric.watch_moved(vm, mac, made.ready);
         let (from, to) = (made.from.to_string(), made.to.to_string());
         let notice = Notice::Moved {
             vm,
@@ -180,7 +178,11 @@ impl<F: Fabric> Hypervisor<F> {
         self.fabric.tell(made.ready, &notice);
         if relocation.repeat > 1 {
             let back = Relocation {
-                to: Place::Back,
+                to: match relocation.to {
+                    // There is always another one.
+                    Place::Port => Place::Port,
+                    _ => Place::Back,
+                },
                 repeat: relocation.repeat - 1,
                 ..relocation
             };
@@ -244,12 +246,7 @@ impl<F: Fabric> Hypervisor<F> {
         if last.is_none_or(|(number, _)| *number != announcing.number) {
             return;
         }
-        // What was learned before was not learned from this one.
-        self.hear_of_tables(now);
-        if let Some(written) = self.write_announcement(now, vm, announcing.announcement) {
-            let heard = self.fabric.fdb_events(written);
-            self.hear_of_move((announcing.number, vm), Some(written), &heard);
-        }
+        self.write_announcement(now, vm, announcing.announcement);
         let next = Announcing {
             left: announcing.left - 1,
             ..announcing
@@ -257,13 +254,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.plan_announcement(now + announcing.interval, vm, next);
     }
 
-    /// Writes the frames of an announcement at `now`. Returns when that was done; `None` if there are none.
-    fn write_announcement(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        announcement: Announcement,
-    ) -> Option<Instant> {
+    /// Sends the frames of an announcement at `now`.
+    fn write_announcement(&mut self, now: Instant, vm: VmId, announcement: Announcement) {
         let mut buffer = [0; ANNOUNCEMENT_BYTES];
         let mut index = 0;
         while let Some(Some(slot)) = self.slots.get_mut(vm.index())
@@ -274,33 +266,13 @@ impl<F: Fabric> Hypervisor<F> {
             let outcome = self.fabric.write_announcement(now, vm, frame);
             self.frame_written(outcome, || (now, vm, frame));
         }
-        (index > 0).then(|| self.fabric.time_after(now))
     }
 
-    /// Takes in what was heard of tables right after the move with that number of `vm`, or after an announcement of it that was
-    /// `written`, from which bridges have learned then.
-    pub(super) fn hear_of_move(
-        &mut self,
-        (number, vm): (usize, VmId),
-        written: Option<Instant>,
-        heard: &[FdbEvent],
-    ) {
-        // What tables have lost of it has gone with its port.
-        let is_of_frames = |event: &&FdbEvent| event.vm == vm && event.change != FdbChange::Told;
-        let is_learned = heard
-            .iter()
-            .filter(is_of_frames)
-            .any(|event| event.change == FdbChange::Learned);
-        if let Some(written) = written {
-            self.recorder.change_move(number, |made| {
-                made.announced.get_or_insert(written);
-                if is_learned && made.learned.is_none() {
-                    made.learned = Some(written);
-                    made.is_learned_by_announcement = true;
-                }
-            });
-        }
-        for event in heard.iter().filter(|event| !is_of_frames(event)) {
+    /// Takes in what was heard of tables while `vm` was moved, before it has sent a frame since. What they have lost of it has not
+    /// aged, but gone with its port.
+    pub(super) fn hear_of_move(&mut self, vm: VmId, heard: &[FdbEvent]) {
+        let is_news = |event: &&FdbEvent| event.vm != vm || event.change == FdbChange::Told;
+        for event in heard.iter().filter(is_news) {
             self.hear_of_table(event);
         }
     }
@@ -313,6 +285,10 @@ impl<F: Fabric> Hypervisor<F> {
         self.recorder.change_move(*number, |made| {
             let known = match event.change {
                 FdbChange::Learned => &mut made.learned,
+                FdbChange::LearnedFromAnnouncement => {
+                    made.learned_from_announcement.get_or_insert(event.at);
+                    &mut made.learned
+                }
                 FdbChange::Told => &mut made.told,
                 FdbChange::Forgotten => &mut made.forgotten,
             };
@@ -323,9 +299,6 @@ impl<F: Fabric> Hypervisor<F> {
     /// Takes in what bridges have learned of moved VMs up to `now`.
     #[cold]
     pub(super) fn hear_of_tables(&mut self, now: Instant) {
-        if self.moves.last.is_empty() {
-            return;
-        }
         for event in self.fabric.fdb_events(now) {
             self.hear_of_table(&event);
         }

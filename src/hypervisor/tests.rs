@@ -171,23 +171,18 @@ fn what_tables_say_of_others_when_a_vm_moves_is_kept() {
         (1, FdbChange::Told),
         (2, FdbChange::Told),
         (2, FdbChange::Forgotten),
-        (2, FdbChange::Learned),
     ];
     let heard = heard.map(|(vm, change)| {
         let (vm, at) = (VmId(vm), at(5));
         FdbEvent { vm, at, change }
     });
-    // VM 2 has announced itself, and what tables have lost of it has gone with its port.
-    hypervisor.hear_of_move((2, VmId(2)), Some(at(4)), &heard);
+    // What tables have lost of VM 2 has gone with its port.
+    hypervisor.hear_of_move(VmId(2), &heard);
     let moves = hypervisor.recorder().moves().unwrap();
     let known = |made: &crate::record::Move| (made.learned, made.told, made.forgotten);
     let known: Vec<_> = moves.all().iter().map(known).collect();
     let then = Some(at(5));
-    let expected = [
-        (None, None, then),
-        (then, then, None),
-        (Some(at(4)), then, None),
-    ];
+    let expected = [(None, None, then), (then, then, None), (None, then, None)];
     assert_eq!(known, expected);
 }
 

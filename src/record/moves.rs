@@ -10,8 +10,8 @@
 //! The run itself sends nothing while the kernel changes the link of the VM, which is a system call of the same thread: that
 //! time is part of every gap.
 //!
-//! Pings behind the last one that was answered and up to the end of the gap belong to it: *lost* are those that were given
-//! up. Replies that came after their ping was given up are *late*.
+//! Pings under way when the move began, and those due later up to the end of the gap or the next move, belong to it: *lost* are
+//! those that were given up. Replies that came after their ping was given up are *late*.
 //!
 //! # How
 //!
@@ -65,19 +65,17 @@ pub struct Move {
     pub began: Instant,
     /// When its link was ready again.
     pub ready: Instant,
-    /// When the first announcement had been written; `None` if there is none.
-    pub announced: Option<Instant>,
     /// When a bridge had learned from a frame where it is.
     pub learned: Option<Instant>,
-    /// That was the announcement.
-    pub is_learned_by_announcement: bool,
+    /// When one had learned that from an announcement.
+    pub learned_from_announcement: Option<Instant>,
     /// The lab itself has told its bridges where it is.
     pub is_told: bool,
     /// When somebody else had told a bridge where it is.
     pub told: Option<Instant>,
     /// When a bridge no longer knew where it had been, because the entry was too old.
     pub forgotten: Option<Instant>,
-    /// The first frames each way.
+    /// The first frames each way, and the first announcement.
     pub seen: Sightings,
     /// A gap for each peer.
     pub gaps: Vec<Gap>,
@@ -98,9 +96,8 @@ impl Move {
             announcement,
             began,
             ready,
-            announced: None,
             learned: None,
-            is_learned_by_announcement: false,
+            learned_from_announcement: None,
             is_told: false,
             told: None,
             forgotten: None,
@@ -253,18 +250,30 @@ impl Moves {
             return;
         }
         let of_flow = self.of_flow.get(&flow);
+        // It is of the last gap that it can be of; one due before that move, of the gap before if that lasted when it was due.
+        let mut of = None;
         for &(number, peer) in of_flow.into_iter().flatten().rev() {
-            let made = self.moves.get_mut(number as usize);
-            let Some(gap) = made.and_then(|made| made.gaps.get_mut(peer as usize)) else {
-                return;
+            let made = self.moves.get(number as usize);
+            let Some((made, gap)) =
+                made.and_then(|made| Some((made, made.gaps.get(peer as usize)?)))
+            else {
+                break;
             };
-            if sequence < gap.next {
-                continue;
+            let lasts = gap.first.is_none_or(|first| due <= first);
+            if sequence >= gap.next && (of.is_none() || lasts) {
+                of = Some((number, peer, lasts));
+                if due >= made.began {
+                    break;
+                }
+            } else if of.is_some() {
+                break;
             }
-            if gap.first.is_none_or(|first| due <= first) {
-                gap.lost += 1;
-            }
-            return;
+        }
+        if let Some((number, peer, true)) = of
+            && let Some(made) = self.moves.get_mut(number as usize)
+            && let Some(gap) = made.gaps.get_mut(peer as usize)
+        {
+            gap.lost += 1;
         }
     }
 
@@ -299,7 +308,7 @@ impl Move {
             EndedBy::FdbByLab
         } else if before(self.told).is_some() {
             EndedBy::FdbByController
-        } else if self.is_learned_by_announcement && before(self.learned).is_some() {
+        } else if before(self.learned_from_announcement).is_some() {
             EndedBy::FdbByAnnouncement
         } else if is_reached_first && before(self.forgotten).is_some() {
             EndedBy::Ageing
@@ -427,11 +436,12 @@ mod tests {
             first_in: None,
             first_to_itself: to_itself.map(at),
             first_out: out.map(at),
+            announced: None,
             first_out_is_answer: is_answer,
         };
         let announced = |made: &mut Move| {
             made.learned = Some(at(1_205));
-            made.is_learned_by_announcement = true;
+            made.learned_from_announcement = made.learned;
         };
         type Change<'a> = &'a dyn Fn(&mut Move);
         let table: &[(Change<'_>, EndedBy)] = &[

@@ -33,16 +33,16 @@ pub struct MoveReport {
     pub at_ns: u64,
     /// How long the change of its link took: while the kernel carries it out, the run sends nothing.
     pub netlink_ns: u64,
-    /// From the beginning of the change until the first announcement was written; absent if there is none.
+    /// From the beginning of the change until the first announcement was written to the VM's port; absent if none was: there is none, it was lost or withheld.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced_ns: Option<u64>,
     /// From the beginning of the change until a bridge was heard to have learned from a frame where the VM is; absent if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fdb_ns: Option<u64>,
-    /// From the beginning of the change until the VM sent its first frame, announcements left out.
+    /// From the beginning of the change until the first frame of the VM was written to its port, announcements left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_out_ns: Option<u64>,
-    /// From the beginning of the change until the VM received its first frame.
+    /// From the beginning of the change until the VM took its first frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_in_ns: Option<u64>,
     /// The source of the flow; absent of a move of a VM that nobody pinged.
@@ -67,7 +67,7 @@ pub struct MoveReport {
     /// one and a round trip. Absent of flows that go by their answers, or had no part in the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution_ns: Option<u64>,
-    /// Pings behind the last one that was answered before, and due up to the end of the gap, that were not answered in time.
+    /// Pings under way when the move began, or due later up to the end of the gap or the next move, that were not answered in time.
     pub lost: u64,
     /// Replies that came after their ping was given up.
     pub late: u64,
@@ -136,7 +136,7 @@ fn told_one(
         announcement: made.announcement.to_string(),
         at_ns: made.began.nanos_since(began),
         netlink_ns: made.ready.nanos_since(made.began),
-        announced_ns: since(made.announced),
+        announced_ns: since(made.seen.announced),
         fdb_ns: since(made.learned),
         first_out_ns: since(made.seen.first_out),
         first_in_ns: since(made.seen.first_in),

@@ -235,15 +235,19 @@ impl Fabric for Switch {
     ) -> Result<Relocated, RelocationError<Infallible>> {
         self.prepare_place(vm, to)?;
         let ready = now + outage;
-        let mut from = Place::Leaf(0);
+        let (mut from, mut place) = (Place::Leaf(0), to.clone());
         if let Some(Some(port)) = self.ports.get_mut(vm.index()) {
-            from = port.place.replace(to.clone()).unwrap_or(from);
+            from = port.place.take().unwrap_or(from);
+            if place == Place::Port {
+                place.clone_from(&from);
+            }
+            port.place = Some(place.clone());
             port.from = ready;
             port.is_astray = true;
         }
         Ok(Relocated {
             from,
-            to: to.clone(),
+            to: place,
             began: now,
             ready,
             is_introduced: false,
@@ -282,6 +286,7 @@ impl Fabric for Switch {
             && port.place.is_some()
         {
             if at < port.from {
+                self.note_drop(MOVING, at, vm, frame);
                 return Write::Sent;
             }
             if std::mem::take(&mut port.is_astray) {

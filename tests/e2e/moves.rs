@@ -182,13 +182,75 @@ fn a_vm_that_moves_to_and_fro_is_measured_each_time_wherever_it_goes() {
 }
 
 #[test]
-fn another_port_of_the_same_bridge_is_a_link_that_goes_down_and_comes_up() {
-    let report = report("--move vm1:port@200ms");
+fn another_port_of_the_same_bridge_is_a_link_that_goes_down_and_comes_up_as_often_as_it_is_repeated()
+ {
+    let report = report("--move vm1:port@200ms --repeat 3");
     let expected = [
         moved("vm0", "leaf0", "fdb_by_announcement"),
         moved("vm2", "leaf0", "fdb_by_announcement"),
     ];
-    assert_eq!(told(&report), expected, "{report}");
+    assert_eq!(told(&report), [&expected[..]; 3].concat(), "{report}");
+}
+
+#[test]
+fn an_announcement_that_is_withheld_held_or_lost_tells_no_bridge_where_the_vm_is() {
+    const MS: u64 = 1_000_000;
+    // With the earliest times after the move, in milliseconds, of the announcement and of what the bridges heard.
+    for (option, value, announced, fdb, ended_by) in [
+        (
+            "--misbehave",
+            "vm1:silent@150ms+250ms",
+            None,
+            Some(200),
+            "fdb_by_own_frame",
+        ),
+        (
+            "--misbehave",
+            "vm1:flap 300ms/280ms@150ms+300ms",
+            None,
+            Some(200),
+            "fdb_by_own_frame",
+        ),
+        // Pings of its own from before the move are written behind it.
+        (
+            "--impair",
+            "vm1:out:delay=50ms",
+            Some(50),
+            Some(0),
+            "fdb_by_own_frame",
+        ),
+        ("--impair", "vm1:out:loss=100%", None, None, "not_ended"),
+    ] {
+        let lab = Lab::new();
+        let plan = format!(
+            "{TREE} --duration 600ms --expect loss<=100% --move vm1:leaf1@200ms --ping vm1:vm0"
+        );
+        let mut command = vec![TAP_REACTOR];
+        command.extend(plan.split_whitespace().chain([option, value]));
+        let (run, arguments) = (lab.run(&command), value);
+        let report = run.json();
+        let rows = report["moves"].as_array().expect("moves");
+        assert!(!rows.is_empty(), "{arguments}: {report}");
+        for row in rows {
+            for (name, earliest) in [("announced_ns", announced), ("fdb_ns", fdb)] {
+                let told = row[name].as_u64();
+                assert_eq!(
+                    told.is_some(),
+                    earliest.is_some(),
+                    "{arguments}: {name}: {row}"
+                );
+                let is_later = told.is_none_or(|told| told >= earliest.unwrap_or(0) * MS);
+                assert!(is_later, "{arguments}: {name}: {row}");
+            }
+            // A frame that was held is no frame that was sent.
+            assert_eq!(
+                row["fdb_ns"].is_u64(),
+                row["first_out_ns"].is_u64(),
+                "{arguments}: {row}"
+            );
+            assert_eq!(row["ended_by"], ended_by, "{arguments}: {row}");
+        }
+    }
 }
 
 #[test]
@@ -363,6 +425,11 @@ fn a_lab_of_somebody_else_moves_no_vms() {
         ),
         ("--fabric xdp --move vm1:port", "--fabric"),
         ("--move vm1:leaf1", "all VMs are on one bridge"),
+        (
+            "--ports-per-bridge 1 --move vm1:leaf1",
+            "vm1 is at leaf1 already; expected another place",
+        ),
+        ("--move vm1:back@300ms", "vm1 was not moved yet"),
         (
             "--ports-per-bridge 1 --move vm1:netns:host",
             "expected a name that is free",

@@ -35,6 +35,7 @@ mod moves;
 mod neighbours;
 mod path_split;
 mod phases;
+mod places;
 mod size;
 mod steer;
 mod transitions;

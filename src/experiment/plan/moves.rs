@@ -24,11 +24,11 @@ const VMS: &str = "expected vmI, vm[I-J] or the name of a group";
 const EXPECTED: &str = "expected VMS:PLACE[@TIME] and, with commas between, announce=garp|rarp|na|none, count=N, \
                         interval=TIME, every=TIME or outage=TIME";
 
-/// Reads the moves of a phase, in the order of their times.
+/// Reads the moves of a phase, in the order of their times, each with the number of its value.
 pub(super) fn moves(
     settings: &Settings,
     context: &PlanContext<'_>,
-) -> Result<Vec<PlannedMove>, SettingError> {
+) -> Result<Vec<(usize, PlannedMove)>, SettingError> {
     let values = settings.all("move");
     let repeat = settings.get("repeat");
     let repeat = match (repeat, values) {
@@ -46,7 +46,7 @@ pub(super) fn moves(
         .map(Setting::duration)
         .transpose()?;
     let mut moves = Vec::new();
-    for setting in values {
+    for (number, setting) in values.iter().enumerate() {
         let (vms, after, relocation) = order(setting, context)?;
         check(setting, &relocation, context)?;
         if moves.len() + vms.clone().count() > MOST_MOVES {
@@ -62,13 +62,16 @@ pub(super) fn moves(
         if duration.is_some_and(|duration| after.saturating_add(last) >= duration) {
             return Err(setting.error("the phase ends before; expected a longer duration, an earlier time, or a smaller every"));
         }
-        moves.extend(vms.map(|vm| PlannedMove {
-            after,
-            vm: VmId(vm),
-            relocation: relocation.clone(),
+        moves.extend(vms.map(|vm| {
+            let planned = PlannedMove {
+                after,
+                vm: VmId(vm),
+                relocation: relocation.clone(),
+            };
+            (number, planned)
         }));
     }
-    moves.sort_by_key(|planned| planned.after);
+    moves.sort_by_key(|(_, planned)| planned.after);
     Ok(moves)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::PlanContext;
 use super::impairments::impairments;
-use super::moves::moves;
+use super::places::Places;
 use crate::experiment::options::{self, Scope};
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Origin, PACING, Setting, SettingError, Settings};
@@ -35,7 +35,10 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
             .map(|phase| defaults.overlaid(phase))
             .collect()
     };
-    let mut transitions = super::transitions::transitions(&each, context)?.into_iter();
+    let transitions = super::transitions::transitions(&each, context)?;
+    let changing = transitions.iter().flatten().map(|transition| transition.vm);
+    let mut places = Places::new(context, changing, defaults.get("control").is_some());
+    let mut transitions = transitions.into_iter();
     let mut flows = Flows::default();
     let mut phases: Vec<Phase> = Vec::new();
     for (i, settings) in each.iter().enumerate() {
@@ -81,7 +84,7 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
         if let (Some(phase), Some(transitions)) = (phases.last_mut(), transitions.next()) {
             phase.transitions = transitions;
             phase.misbehaviours = misbehaviours;
-            phase.moves = moves(settings, context)?;
+            phase.moves = places.moves(settings)?;
         }
     }
     context.check_size(flows.number, phases.len())?;

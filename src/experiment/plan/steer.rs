@@ -91,8 +91,8 @@ impl Experiment {
         }
         let moves = self.in_context(None, |context| moves::moves(&settings, context))?;
         let error = |why: &str| SettingError::new(format_args!("{value}: {why}"));
-        match <[PlannedMove; 1]>::try_from(moves) {
-            Ok([planned]) if planned.after.is_zero() => Ok((planned.vm, planned.relocation)),
+        match <[(_, PlannedMove); 1]>::try_from(moves) {
+            Ok([(_, planned)]) if planned.after.is_zero() => Ok((planned.vm, planned.relocation)),
             Ok(_) => Err(error("it moves at once; expected no time")),
             Err(_) => Err(error("expected one VM")),
         }

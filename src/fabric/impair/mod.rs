@@ -169,18 +169,19 @@ impl Impair {
         self.noted.as_mut().map_or_else(Vec::new, Noted::take)
     }
 
-    /// Writes a frame of `vm` to `fabric`, or what the impairments make of it.
+    /// Writes a frame of `vm` to `fabric`, or what the impairments make of it. Returns the result, `None` if they write nothing
+    /// now.
     pub(super) fn write<F: Fabric>(
         &mut self,
         fabric: &mut F,
         mut now: impl Now,
         vm: VmId,
         frame: &[u8],
-    ) -> (Write, Impaired) {
+    ) -> (Option<Write>, Impaired) {
         let mut impaired = Impaired::default();
         self.is_warmup = self.warmup.sends(frame);
         let Some(rule) = self.rule(vm, Direction::Out, frame) else {
-            return (fabric.write(now, vm, frame), impaired);
+            return (Some(fabric.write(now, vm, frame)), impaired);
         };
         if let Some(noted) = &mut self.noted {
             noted.see((vm, Direction::Out), frame);
@@ -190,7 +191,7 @@ impl Impair {
             Some(Choice::Lost) => {
                 self.count(vm, Direction::Out, Impairment::Lost, &mut impaired);
                 self.note((vm, Direction::Out), now, frame, impaired);
-                return (Write::Sent, impaired);
+                return (None, impaired);
             }
             None => (false, None),
         };
@@ -206,9 +207,9 @@ impl Impair {
             None => frame,
         };
         let way = (vm, Direction::Out);
-        let mut written = Write::Sent;
+        let mut written = None;
         for _ in 0..self.schedule_copies(way, rule, now.now(), frame, twice, &mut impaired) {
-            written = fabric.write(&mut now, vm, frame);
+            written = Some(fabric.write(&mut now, vm, frame));
         }
         self.note(way, now, original, impaired);
         self.scratch = scratch;
@@ -276,12 +277,16 @@ impl Impair {
         self.held.next_at()
     }
 
-    /// Releases the next frame that is due by `now`.
-    pub(super) fn release<F: Fabric>(&mut self, fabric: &mut F, now: Instant) -> Option<Released> {
+    /// Releases the next frame that is due by `now`; one that a VM has sent is written by `write`.
+    pub(super) fn release(
+        &mut self,
+        now: Instant,
+        write: impl FnOnce(VmId, &[u8]) -> Write,
+    ) -> Option<Released> {
         let held = self.held.release(now)?;
         let (vm, late) = (held.vm, now.nanos_since(held.at));
         let written = match held.direction {
-            Direction::Out => Some(fabric.write(now, vm, &held.frame)),
+            Direction::Out => Some(write(vm, &held.frame)),
             Direction::In => {
                 self.arrived.entry(vm).or_default().push_back(held);
                 None

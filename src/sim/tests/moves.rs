@@ -1,10 +1,10 @@
 //! Moves in virtual time, where an outage comes out exactly.
 
 use super::*;
-use crate::fabric::{Place, SplitPings};
-use crate::hypervisor::{PlannedMove, Relocation};
+use crate::fabric::{KernelName, Place, SplitPings};
+use crate::hypervisor::{PlannedMisbehaviour, PlannedMove, Relocation};
 use crate::record::{EndedBy, Move};
-use crate::vm::Announcement;
+use crate::vm::{Announcement, Misbehaviour, RxFilter};
 
 /// A lab of two VMs, of which the first pings the second, and the second may ping the first, once in `interval`.
 fn pinging(interval: Duration, both_ways: bool) -> (Lab, Phase) {
@@ -77,7 +77,11 @@ fn an_outage_that_is_injected_comes_out_exactly() {
         assert_eq!((figures.lost, figures.late), (lost, 0), "{case}");
         assert_eq!(made.ended_by(figures), EndedBy::FdbByAnnouncement, "{case}");
         let ready = Instant::ZERO + micros(at + outage);
-        assert_eq!((made.ready, made.announced), (ready, Some(ready)), "{case}");
+        assert_eq!(
+            (made.ready, made.seen.announced),
+            (ready, Some(ready)),
+            "{case}"
+        );
         let histogram = lab.hypervisor().recorder().latency(Metric::Outage);
         assert_eq!(histogram.moments().max(), Some(gap * 1_000), "{case}");
     }
@@ -100,6 +104,105 @@ fn a_vm_that_moves_silently_is_gone_until_it_speaks() {
             true => assert_eq!(ends, [EndedBy::FdbByOwnFrame; 2]),
         }
     }
+}
+
+#[test]
+fn an_announcement_is_written_and_learned_from_when_it_gets_to_the_port_if_ever() {
+    let impaired = |delay: Option<Duration>, lost: bool| {
+        let rule = Rule {
+            words: String::new(),
+            vms: 1..=1,
+            direction: Direction::Out,
+            to: None,
+            profile: Profile {
+                delay: delay.map(Delay::constant),
+                loss: match lost {
+                    true => Loss::Random(1.0),
+                    false => Profile::default().loss,
+                },
+                ..Profile::default()
+            },
+        };
+        vec![rule]
+    };
+    let silent = |lasts| PlannedMisbehaviour {
+        after: MS * 20,
+        vm: VmId(1),
+        misbehaviour: Misbehaviour::Silent,
+        lasts: Some(lasts),
+    };
+    let (delayed, lost) = (impaired(Some(MS * 5), false), impaired(None, true));
+    let by_announcement = EndedBy::FdbByAnnouncement;
+    let micros = Duration::from_micros;
+    // The interval of pings, and when the VM moves; then how long after that it is announced, and known, in microseconds.
+    for (interval, at, impairments, silence, announced, learned, ended_by) in [
+        (1, 20_500, vec![], None, Some(0), Some(0), by_announcement),
+        // Pings of its own from before the move are written behind it, and before the announcement.
+        (
+            1,
+            20_500,
+            delayed.clone(),
+            None,
+            Some(5_000),
+            Some(500),
+            EndedBy::FdbByOwnFrame,
+        ),
+        // Nothing is held but the announcement.
+        (
+            8,
+            22_500,
+            delayed,
+            None,
+            Some(5_000),
+            Some(5_000),
+            by_announcement,
+        ),
+        (1, 20_500, lost, None, None, None, EndedBy::NotEnded),
+        // It is heard of again by its first ping behind the silence.
+        (
+            1,
+            20_500,
+            vec![],
+            Some(MS * 10 + MS / 2),
+            None,
+            Some(10_500),
+            EndedBy::FdbByOwnFrame,
+        ),
+    ] {
+        let (mut lab, mut only) = pinging(MS * interval, true);
+        only.moves = vec![planned(micros(at), Relocation::to(Place::Leaf(1)))];
+        only.misbehaviours = silence.map(silent).into_iter().collect();
+        only.impairments = Some(impairments.clone());
+        carry(&mut lab, vec![only]);
+        let moves = moves(&mut lab);
+        let case = format!("{impairments:?} {silence:?}: {moves:?}");
+        let after = |micros: Option<u64>| {
+            micros.map(|micros| moves[0].began + Duration::from_micros(micros))
+        };
+        assert_eq!(moves[0].seen.announced, after(announced), "{case}");
+        assert_eq!(moves[0].learned, after(learned), "{case}");
+        for gap in &moves[0].gaps {
+            assert_eq!(moves[0].ended_by(gap), ended_by, "{case}");
+        }
+    }
+}
+
+#[test]
+fn moves_to_another_port_are_made_as_often_as_they_are_repeated() {
+    let (mut lab, mut only) = pinging(MS, false);
+    let relocation = Relocation {
+        repeat: 3,
+        every: MS * 20,
+        ..Relocation::to(Place::Port)
+    };
+    only.moves = vec![planned(MS * 10, relocation)];
+    carry(&mut lab, vec![only]);
+    let told: Vec<_> = moves(&mut lab)
+        .into_iter()
+        .map(|made| (made.from, made.to))
+        .collect();
+    assert_eq!(told, vec![("leaf0".to_owned(), "leaf0".to_owned()); 3]);
+    assert_eq!(lab.hypervisor().refused_moves(), None);
 }
 
 #[test]
@@ -159,4 +262,45 @@ fn a_move_to_where_frames_are_not_stamped_is_refused_until_pings_were_followed()
     let refused = lab.hypervisor().refused_moves().expect("one of them");
     let said = "vm1 can't move to netns:beside before pings have been followed (--path-split)";
     assert!(refused.why.starts_with(said), "{}", refused.why);
+}
+
+#[test]
+fn pings_that_are_lost_belong_to_the_move_before_them() {
+    // A timeout is longer than the time between moves, and so is an outage: no gap but the last one ends.
+    let (mut lab, mut only) = pinging(MS, true);
+    let relocation = Relocation {
+        repeat: 3,
+        every: MS * 5,
+        outage: MS * 10,
+        ..Relocation::to(Place::Leaf(1))
+    };
+    only.moves = vec![planned(MS * 20 + MS / 2, relocation)];
+    carry(&mut lab, vec![only]);
+    let moves = moves(&mut lab);
+    let lost: Vec<Vec<u64>> = moves
+        .iter()
+        .map(|made| made.gaps.iter().map(|gap| gap.lost).collect())
+        .collect();
+    assert_eq!(lost, [[5, 5], [5, 5], [10, 10]]);
+}
+
+#[test]
+fn a_frame_that_a_vm_sends_while_its_port_carries_nothing_is_dropped_with_a_reason() {
+    let mut switch = Switch::new(MS);
+    let filter = RxFilter {
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        addresses: Vec::new(),
+        groups: Vec::new(),
+        is_promiscuous: false,
+    };
+    switch.plug(VmId(0), &filter).unwrap();
+    switch.watch_drops().unwrap();
+    let now = Instant::ZERO;
+    switch
+        .relocate(now, VmId(0), &Place::Leaf(1), &filter, MS)
+        .unwrap();
+    switch.write(now, VmId(0), &[0xff; 60]);
+    let dropped = switch.frame_drops().drops;
+    let reasons: Vec<KernelName> = dropped.iter().map(|drop| drop.reason).collect();
+    assert_eq!(reasons, [KernelName::new("MOVING")]);
 }
