@@ -27,8 +27,9 @@ pub fn run(
     run_unless(hypervisor, start, until, || false).0
 }
 
-/// As [`run`], but ends early if `is_to_stop` returns true; it is called every 1,024 times that something is sent or has
-/// arrived, of which there may be many at one instant. Returns the time of the end, and true if it ended early.
+/// As [`run`], but ends early if `is_to_stop` returns true; it is called first of all, and every 1,024 times that something
+/// is sent or has arrived, of which there may be many at one instant. Returns the time of the end, and true if it ended
+/// early.
 pub fn run_unless(
     hypervisor: &mut Hypervisor<impl Fabric<Error = Infallible>>,
     start: Instant,
@@ -41,8 +42,9 @@ pub fn run_unless(
     };
     let mut events = 0u32;
     let mut is_to_stop = || {
+        let asks = events.is_multiple_of(EVENTS);
         events = events.wrapping_add(1);
-        events.is_multiple_of(EVENTS) && is_to_stop()
+        asks && is_to_stop()
     };
     loop {
         if is_to_stop() {
