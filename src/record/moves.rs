@@ -24,6 +24,7 @@ use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Cause;
 use crate::fabric::Sightings;
 use crate::load::FlowId;
 use crate::time::Instant;
@@ -31,6 +32,9 @@ use crate::vm::{Announcement, VmId};
 
 /// Peers of all moves together whose gaps are measured, the first ones: 104 bytes each.
 pub const MAX_GAPS: usize = 1 << 16;
+
+/// Lost pings whose causes may change in the figures of moves, the first ones.
+const MAX_GIVEN_UP: usize = 1 << 16;
 
 /// Moves that are kept, the first ones.
 pub const MAX_MOVES: usize = 1 << 16;
@@ -48,6 +52,10 @@ pub struct Moves {
     unmeasured: u64,
     /// The moves that are not kept.
     moves_left_out: usize,
+    /// What the lost pings of gaps are put down to, by the numbers of move and peer.
+    causes: FxHashMap<(u32, u32), Vec<(Cause, u64)>>,
+    /// The gaps of lost pings, by when they were due: what they are put down to may change.
+    given_up: FxHashMap<(FlowId, Instant), (u32, u32)>,
 }
 
 /// A move that was made.
@@ -243,8 +251,28 @@ impl Moves {
         gap.nanos()
     }
 
-    /// The ping `sequence` of `flow`, due at `due`, was given up.
-    pub(super) fn failed(&mut self, flow: FlowId, sequence: u64, due: Instant) {
+    /// Returns what the lost pings of the gap of `peer` at the move with that number are put down to.
+    pub fn causes(&self, number: u64, peer: usize) -> &[(Cause, u64)] {
+        let key = u32::try_from(number).ok().zip(u32::try_from(peer).ok());
+        let causes = key.and_then(|key| self.causes.get(&key));
+        causes.map_or(&[], Vec::as_slice)
+    }
+
+    /// The ping of `flow` due at `due`, which was given up, is put down to `to` in place of `from`.
+    pub(super) fn attribute(&mut self, flow: FlowId, due: Instant, from: Cause, to: Cause) {
+        let Some(gap) = self.given_up.get(&(flow, due)) else {
+            return;
+        };
+        let causes = self.causes.entry(*gap).or_default();
+        if let Some((_, count)) = causes.iter_mut().find(|(cause, _)| *cause == from) {
+            *count = count.saturating_sub(1);
+        }
+        add_to(causes, to);
+        causes.retain(|(_, count)| *count > 0);
+    }
+
+    /// The ping `sequence` of `flow`, due at `due`, was given up, and is put down to `cause`.
+    pub(super) fn failed(&mut self, flow: FlowId, (sequence, due): (u64, Instant), cause: Cause) {
         let unmeasured_from = self.unmeasured_from.get(&flow);
         if unmeasured_from.is_some_and(|from| sequence >= *from) {
             return;
@@ -274,6 +302,10 @@ impl Moves {
             && let Some(gap) = made.gaps.get_mut(peer as usize)
         {
             gap.lost += 1;
+            add_to(self.causes.entry((number, peer)).or_default(), cause);
+            if self.given_up.len() < MAX_GIVEN_UP {
+                self.given_up.insert((flow, due), (number, peer));
+            }
         }
     }
 
@@ -290,6 +322,13 @@ impl Moves {
         if let Some(gap) = made.and_then(|made| made.gaps.get_mut(peer as usize)) {
             gap.late += 1;
         }
+    }
+}
+
+fn add_to(causes: &mut Vec<(Cause, u64)>, to: Cause) {
+    match causes.iter_mut().find(|(cause, _)| *cause == to) {
+        Some((_, count)) => *count += 1,
+        None => causes.push((to, 1)),
     }
 }
 
@@ -381,12 +420,42 @@ mod tests {
         moves.add(made(5_000, vec![gap(0, 4_990, 40)]));
         // Those of the first move are given up after the second.
         for (sequence, due) in [(6, 970), (7, 1_100), (8, 1_200), (9, 1_300), (41, 5_100)] {
-            moves.failed(FlowId(0), sequence, at(due));
+            moves.failed(FlowId(0), (sequence, at(due)), Cause::Unknown);
         }
         moves.late(FlowId(0));
         let figures: Vec<_> = moves.all().iter().map(|made| made.gaps[0]).collect();
         let lost: Vec<_> = figures.iter().map(|gap| (gap.lost, gap.late)).collect();
         assert_eq!(lost, [(2, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn causes_of_lost_pings_belong_to_the_move_that_they_were_lost_in() {
+        let mut moves = Moves::default();
+        moves.add(made(1_000, vec![gap(3, 990, 7), gap(0, 990, 7)]));
+        for (sequence, due) in [(7, 1_100), (8, 1_200), (9, 1_300)] {
+            moves.failed(FlowId(0), (sequence, at(due)), Cause::Unknown);
+        }
+        // One before the move, and one that was not sent.
+        moves.failed(FlowId(0), (6, at(970)), Cause::Unknown);
+        moves.failed(FlowId(0), (10, at(1_400)), Cause::Unresolved);
+        let (unknown, in_bridge) = (Cause::Unknown, Cause::InBridge);
+        for (due, from, to) in [
+            (970, unknown, in_bridge),
+            (1_100, unknown, in_bridge),
+            (1_200, unknown, in_bridge),
+            (1_300, unknown, unknown),
+            (1_200, in_bridge, Cause::Late),
+        ] {
+            moves.attribute(FlowId(0), at(due), from, to);
+        }
+        let mut causes = moves.causes(0, 1).to_vec();
+        causes.sort();
+        let expected = [in_bridge, Cause::Late, Cause::Unresolved, unknown];
+        let mut expected = expected.map(|cause| (cause, 1));
+        expected.sort();
+        assert_eq!(causes, expected);
+        assert_eq!(moves.all()[0].gaps[1].lost, 4);
+        assert!(moves.causes(0, 0).is_empty() && moves.causes(1, 0).is_empty());
     }
 
     #[test]
@@ -409,7 +478,7 @@ mod tests {
         moves.add(made(2_000, vec![gap(0, 0, 8), gap(1, 0, 8)]));
         for flow in [0, 2] {
             moves.passed((FlowId(flow), 9), at(2_230), at(2_240));
-            moves.failed(FlowId(flow), 8, at(2_210));
+            moves.failed(FlowId(flow), (8, at(2_210)), Cause::Unknown);
             moves.late(FlowId(flow));
         }
         let gaps = &moves.all()[0].gaps;

@@ -363,6 +363,7 @@ impl Recorder {
 
     /// The ping of `flow` that was due at `due`, which failed, is put down to `to`; so far it was put down to `from`.
     pub fn attribute(&mut self, flow: FlowId, due: Instant, from: Attribution, to: Attribution) {
+        self.attribute_after_move(flow, due, from.cause, to.cause);
         if self.is_counted(due) {
             self.attribute_counted(flow, 1, from, to);
         }
@@ -845,7 +846,7 @@ impl Recorder {
         if let Some(marks) = self.marks_of(flow) {
             marks.failed(flow, sequence, due);
         }
-        self.failed_after_move(flow, sequence, due);
+        self.failed_after_move(flow, (sequence, due), to.cause);
         let phase = self.phase_at(due);
         phase.ended(now);
         if phase.counted {

@@ -3,15 +3,15 @@
 
 use super::path_split::stages;
 use super::{
-    ChangesSummary, Context, DisturbedReport, FabricReport, FloodReport, FlowName, ImpairedFrames,
-    MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport, MergedReport,
-    MisbehaviourReport, MisbehaviourSummary, MoveReport, PathSplitReport, PhaseReport, PlanReport,
-    Report, SettingsReport, Unlike, Values,
+    CauseReport, ChangesSummary, Context, DisturbedReport, FabricReport, FloodReport, FlowName,
+    ImpairedFrames, MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport,
+    MergedReport, MisbehaviourReport, MisbehaviourSummary, MoveReport, PathSplitReport,
+    PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
 use crate::record::{
-    DropReason, EndedBy, FloodKind, Gap, Latency, LatencySummary, Limits, LinkChanged, Move,
+    Cause, DropReason, EndedBy, FloodKind, Gap, Latency, LatencySummary, Limits, LinkChanged, Move,
     NeighbourSearch, PathSample, PathSplit, Pause, Recorder, SparseLatency,
 };
 use crate::time::Instant;
@@ -276,6 +276,10 @@ pub fn whole() -> Report {
             gap_ns: Some(221_000),
             resolution_ns: Some(10_000),
             lost: 1,
+            causes: vec![CauseReport {
+                cause: Cause::InBridge,
+                count: 1,
+            }],
             late: 0,
             ended_by: EndedBy::FdbByAnnouncement,
         }],

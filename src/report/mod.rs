@@ -76,7 +76,7 @@ pub use marks::{
 };
 pub use merge::merge;
 pub use misbehaviours::{DisturbedReport, MisbehaviourReport, MisbehaviourSummary, ResponseReport};
-pub use moves::{GAPS_TOLD, MoveReport};
+pub use moves::{CauseReport, GAPS_TOLD, MoveReport};
 pub use path_split::{PathSplitReport, StageReport};
 pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};

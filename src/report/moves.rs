@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::units::{count, counted, span, span_or_dash};
 use super::{FlowName, Report, Table};
 use crate::escape::escaped;
-use crate::record::{EndedBy, Gap, MAX_GAPS, Move, Moves};
+use crate::record::{Cause, EndedBy, Gap, MAX_GAPS, Move, Moves};
 use crate::time::Instant;
 
 /// Up to this many gaps are told one by one; of more those that took longest.
@@ -69,10 +69,22 @@ pub struct MoveReport {
     pub resolution_ns: Option<u64>,
     /// Pings under way when the move began, or due later up to the end of the gap or the next move, that were not answered in time.
     pub lost: u64,
+    /// What they were lost to, as in `losses`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<CauseReport>,
     /// Replies that came after their ping was given up.
     pub late: u64,
     /// What ended the gap.
     pub ended_by: EndedBy,
+}
+
+/// Pings that were lost to one cause.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CauseReport {
+    /// The cause.
+    pub cause: Cause,
+    /// How many.
+    pub count: u64,
 }
 
 /// Tells moves: of very many gaps those that took longest, in the order of the moves. Returns beside them how many gaps
@@ -86,30 +98,50 @@ pub(super) fn told(
         return (Vec::new(), 0);
     };
     let each = (0u64..).zip(moves.all()).flat_map(|(number, made)| {
-        let gaps = made.gaps.iter().map(Some);
+        let gaps = made.gaps.iter().enumerate().map(Some);
         let without = made.gaps.is_empty().then_some(None);
         gaps.chain(without).map(move |gap| (number, made, gap))
     });
-    let mut each: Vec<(u64, &Move, Option<&Gap>)> = each.collect();
+    let mut each: Vec<Told> = each.collect();
     let beyond = each.len().saturating_sub(GAPS_TOLD);
     if beyond > 0 {
-        let longest = |(.., gap): &(u64, &Move, Option<&Gap>)| {
+        let longest = |(.., gap): &Told| {
             // Those that have not ended before all others, and moves without peers behind them.
-            std::cmp::Reverse(gap.map(|gap| match gap.first {
+            std::cmp::Reverse(gap.map(|(_, gap)| match gap.first {
                 None => u64::MAX,
                 Some(_) => gap.nanos().unwrap_or(0),
             }))
         };
         each.select_nth_unstable_by_key(GAPS_TOLD, longest);
         each.truncate(GAPS_TOLD);
-        each.sort_by_key(|(number, _, gap)| (*number, gap.map(|gap| gap.flow)));
+        each.sort_by_key(|(number, _, gap)| (*number, gap.map(|(_, gap)| gap.flow)));
     }
     let reports = each.into_iter();
-    let reports = reports.map(|(number, made, gap)| told_one(number, made, gap, began, name));
+    let reports = reports.map(|(number, made, gap)| {
+        let causes = gap.map_or(&[][..], |(peer, _)| moves.causes(number, peer));
+        let gap = gap.map(|(_, gap)| gap);
+        MoveReport {
+            causes: caused(causes),
+            ..told_one(number, made, gap, began, name)
+        }
+    });
     (
         reports.collect(),
         moves.unmeasured().saturating_add(beyond as u64),
     )
+}
+
+/// A move with its number, and one of its gaps with that.
+type Told<'a> = (u64, &'a Move, Option<(usize, &'a Gap)>);
+
+/// Causes in the order in which reports list them.
+fn caused(causes: &[(Cause, u64)]) -> Vec<CauseReport> {
+    let mut causes: Vec<CauseReport> = causes
+        .iter()
+        .map(|&(cause, count)| CauseReport { cause, count })
+        .collect();
+    causes.sort_by_key(|of| of.cause);
+    causes
 }
 
 fn told_one(
@@ -152,13 +184,14 @@ fn told_one(
             .and_then(|gap| gap.interval)
             .map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)),
         lost: gap.map_or(0, |gap| gap.lost),
+        causes: Vec::new(),
         late: gap.map_or(0, |gap| gap.late),
         ended_by: gap.map_or(EndedBy::Unknown, |gap| made.ended_by(gap)),
     }
 }
 
 /// The columns of the table of moves.
-pub(super) const MOVE_COLUMNS: [&str; 10] = [
+pub(super) const MOVE_COLUMNS: [&str; 11] = [
     "move",
     "from",
     "to",
@@ -169,13 +202,22 @@ pub(super) const MOVE_COLUMNS: [&str; 10] = [
     "pings every",
     "lost",
     "ended by",
+    "lost to",
 ];
 
 /// The cells of a move and peer.
-pub(super) fn move_cells(made: &MoveReport) -> [String; 10] {
+pub(super) fn move_cells(made: &MoveReport) -> [String; 11] {
     let flow = match (&made.src, &made.dst) {
         (Some(src), Some(dst)) => format!("{src} → {dst}"),
         _ => "–".to_owned(),
+    };
+    let causes = made.causes.iter();
+    let causes: Vec<String> = match causes.as_slice() {
+        [one] => vec![one.cause.to_string()],
+        several => several
+            .iter()
+            .map(|of| format!("{} {}", of.cause, count(of.count)))
+            .collect(),
     };
     [
         format!("{} {}", made.number, made.vm),
@@ -188,6 +230,7 @@ pub(super) fn move_cells(made: &MoveReport) -> [String; 10] {
         span_or_dash(made.resolution_ns),
         count(made.lost),
         made.ended_by.word().to_owned(),
+        causes.join(", "),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use super::Recorder;
 use crate::load::FlowId;
-use crate::record::{Metric, Move, Moves};
+use crate::record::{Cause, Metric, Move, Moves};
 use crate::time::Instant;
 
 impl Recorder {
@@ -48,10 +48,23 @@ impl Recorder {
         }
     }
 
-    pub(super) fn failed_after_move(&mut self, flow: FlowId, sequence: u64, due: Instant) {
+    pub(super) fn failed_after_move(&mut self, flow: FlowId, ping: (u64, Instant), cause: Cause) {
         let details = self.details.as_mut();
         if let Some(moves) = details.and_then(|details| details.moves.as_mut()) {
-            moves.failed(flow, sequence, due);
+            moves.failed(flow, ping, cause);
+        }
+    }
+
+    pub(super) fn attribute_after_move(
+        &mut self,
+        flow: FlowId,
+        due: Instant,
+        from: Cause,
+        to: Cause,
+    ) {
+        let details = self.details.as_mut();
+        if let Some(moves) = details.and_then(|details| details.moves.as_mut()) {
+            moves.attribute(flow, due, from, to);
         }
     }
 

@@ -276,8 +276,7 @@ fn pings_that_are_lost_belong_to_the_move_before_them() {
     };
     only.moves = vec![planned(MS * 20 + MS / 2, relocation)];
     carry(&mut lab, vec![only]);
-    let moves = moves(&mut lab);
-    let lost: Vec<Vec<u64>> = moves
+    let lost: Vec<Vec<u64>> = moves(&mut lab)
         .iter()
         .map(|made| made.gaps.iter().map(|gap| gap.lost).collect())
         .collect();
