@@ -768,10 +768,6 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         Ok(relocated)
     }
 
-    fn after_relocation(&mut self, vm: VmId) -> Result<(), F::Error> {
-        self.fabric.after_relocation(vm)
-    }
-
     fn fdb_events(&mut self, now: Instant) -> Vec<FdbEvent> {
         let moved = self.moved.as_mut();
         let mut heard = moved.map_or_else(Vec::new, |moved| moved.take_heard());

@@ -172,15 +172,6 @@ pub trait Fabric {
         Err(RelocationError::Unfit(why))
     }
 
-    /// Completes what a move has left to do that is not to delay the VM's announcement.
-    ///
-    /// # Errors
-    /// If the system refuses an operation.
-    fn after_relocation(&mut self, vm: VmId) -> Result<(), Self::Error> {
-        let _ = vm;
-        Ok(())
-    }
-
     /// Returns what bridges have learned of VMs that were moved since the last call. The driver calls this as it does
     /// [`Fabric::link_events`].
     fn fdb_events(&mut self, now: Instant) -> Vec<FdbEvent> {

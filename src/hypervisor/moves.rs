@@ -168,7 +168,6 @@ impl<F: Fabric> Hypervisor<F> {
                 Duration::ZERO
             };
         self.plan_announcement(next, vm, announcing);
-        self.fabric.after_relocation(vm)?;
         let (from, to) = (made.from.to_string(), made.to.to_string());
         let notice = Notice::Moved {
             vm,

@@ -173,6 +173,7 @@ impl Fabric for TapFabric {
     }
 
     fn link_events(&mut self) -> Vec<LinkEvent> {
+        self.expect_moved_links();
         let Some(monitor) = &mut self.monitor else {
             return Vec::new();
         };
@@ -214,10 +215,6 @@ impl Fabric for TapFabric {
         outage: Duration,
     ) -> Result<Relocated, RelocationError<SystemError>> {
         self.move_tap(vm, to, rx_filter, outage)
-    }
-
-    fn after_relocation(&mut self, vm: VmId) -> Result<(), SystemError> {
-        self.after_move(vm)
     }
 
     fn fdb_events(&mut self, now: Instant) -> Vec<FdbEvent> {

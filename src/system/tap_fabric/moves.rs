@@ -48,6 +48,8 @@ pub(super) struct Moves {
     places: FxHashMap<VmId, Place>,
     /// Those of a move that has failed, which may be ports of no bridge.
     astray: FxHashSet<VmId>,
+    /// Those of whose links the kernel tells changes that the run has made, as far as they were not looked at.
+    changed: Vec<VmId>,
 }
 
 impl Moves {
@@ -315,13 +317,12 @@ impl TapFabric {
         for side in &mut self.moves.beside {
             side.monitor.expect(vm, rx_filter.mac);
         }
+        self.moves.changed.push(vm);
         let began = MonotonicClock.now();
         let spot = match self.carry(vm, &name, &to, rx_filter) {
             Ok(spot) => spot,
             Err(failure) => {
                 self.moves.astray.insert(vm);
-                // It is watched as it is now; that the move failed is what there is to tell.
-                let _ = self.after_move(vm);
                 return Err(failure);
             }
         };
@@ -521,17 +522,16 @@ impl TapFabric {
         Ok(())
     }
 
-    /// Has the link monitor know the link of a VM that was moved as it is now, and listens to nothing of one that has left the
-    /// namespace.
-    pub(super) fn after_move(&mut self, vm: VmId) -> Result<(), SystemError> {
-        let name = self.lab.tap_name(vm.0);
-        match self.moves.namespace_of(vm) {
-            None => self.expect_link(vm, &name),
-            Some(_) => {
-                if let Some(monitor) = &mut self.monitor {
-                    monitor.hear();
-                }
-                Ok(())
+    /// Takes what the kernel has told of links so far for changes by the run, if it has moved any since the last call, and has
+    /// the link monitor know them as they are now. That is not done at once, because there is what can't wait: an announcement.
+    pub(super) fn expect_moved_links(&mut self) {
+        for vm in std::mem::take(&mut self.moves.changed) {
+            let name = self.lab.tap_name(vm.0);
+            match (self.moves.namespace_of(vm), &mut self.monitor) {
+                // Of a link that can't be looked at, the run's own change is told as that of somebody else.
+                (None, _) => _ = self.expect_link(vm, &name),
+                (Some(_), Some(monitor)) => monitor.hear(),
+                (Some(_), None) => {}
             }
         }
     }
