@@ -256,7 +256,7 @@ fn tell(
     match (json, quiet) {
         (true, _) => console::print(|out| report::compare_json(&compared, out))?,
         (false, true) => {}
-        (false, false) => console::print(|out| report::sweep_text(axis, &runs, out))?,
+        (false, false) => console::print(|out| report::sweep_text(axis, &runs, &compared, out))?,
     }
     if json && !quiet {
         console::eprint(report::breaking_point(&compared));

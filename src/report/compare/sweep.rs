@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Comparison, Side, compare};
+use super::{Comparison, Side};
 use crate::escape::{Escaped, escaped};
 use crate::record::{Metric, Totals};
 use crate::report::Report;
@@ -10,11 +10,16 @@ use crate::report::table::Table;
 use crate::report::units::{count, rate, span_or_dash};
 
 /// Writes runs that differ in the value of `setting` for a person: a row for each, what else differs from the first, and
-/// where they break. Each comes with its name, such as `vms=100`.
+/// where they break. Each comes with its name, such as `vms=100`; `comparisons` are [theirs](super::compare()).
 ///
 /// # Errors
 /// When `out` can't be written to.
-pub fn sweep_text(setting: &str, runs: &[(&str, &Report)], out: &mut impl Write) -> io::Result<()> {
+pub fn sweep_text(
+    setting: &str,
+    runs: &[(&str, &Report)],
+    comparisons: &[Comparison],
+    out: &mut impl Write,
+) -> io::Result<()> {
     let has_floods = runs.iter().any(|(_, run)| !run.floods.is_empty());
     let mut headings = vec![
         "",
@@ -52,18 +57,17 @@ pub fn sweep_text(setting: &str, runs: &[(&str, &Report)], out: &mut impl Write)
         writeln!(out, "{line}")?;
     }
     writeln!(out)?;
-    let comparisons = compare(runs);
-    for each in &comparisons {
+    for each in comparisons {
         for unlike in each.unlike.iter().filter(|unlike| unlike.what != setting) {
             let name = Escaped(&each.after.name);
             let unlike = unlike.to_string();
             writeln!(out, "{name}: differs in {}", escaped(&unlike))?;
         }
     }
-    for side in sides(&comparisons).filter(|side| side.limited_by_tool) {
+    for side in sides(comparisons).filter(|side| side.limited_by_tool) {
         writeln!(out, "{}: {}", Escaped(&side.name), escaped(&side.verdict))?;
     }
-    writeln!(out, "{}", escaped(&breaking_point(&comparisons)))
+    writeln!(out, "{}", escaped(&breaking_point(comparisons)))
 }
 
 /// All runs, the first of them before the others.
