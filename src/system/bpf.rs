@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::libc;
 use rustc_hash::FxHashMap;
 
+use super::error::SystemError;
 use crate::wire::MacAddr;
 
 /// Programs in the kernel and their maps, by name.
@@ -55,6 +56,24 @@ pub(super) enum LoadError {
     Map(#[from] MapError),
     #[error("the kernel refuses it: {}", .0.desc())]
     Refused(Errno),
+}
+
+/// Who may have programs run at tracepoints.
+const TRACERS: &str = "expected root (CAP_BPF and CAP_PERFMON, outside of user namespaces)";
+
+/// The error that the kernel refuses to `operation` by programs at tracepoints, with who may.
+pub(super) fn untraced(operation: impl Into<String>, errno: Errno) -> SystemError {
+    SystemError::kernel(operation, errno).advise(TRACERS)
+}
+
+impl LoadError {
+    /// The error that programs at tracepoints could not be loaded to `operation`.
+    pub(super) fn of_tracing(self, operation: &str) -> SystemError {
+        match self {
+            LoadError::Refused(errno) => untraced(operation, errno),
+            error => SystemError::refused(operation, chain(&error)),
+        }
+    }
 }
 
 impl Loaded {

@@ -111,13 +111,30 @@ impl KernelTypes {
     ///
     /// # Errors
     /// If the kernel has no such member.
-    pub(super) fn offset_of(&self, structure: &str, member: &str) -> Result<u32, SystemError> {
+    fn offset_of(&self, structure: &str, member: &str) -> Result<u32, SystemError> {
         let mut structures = self.of(structure, kind::STRUCT);
         let bits = structures.find_map(|at| self.find(at, member, DEEPEST));
         bits.map(|bits| bits / 8).ok_or_else(|| {
             let operation = format!("find member {member} of the kernel's struct {structure}");
             SystemError::refused(operation, "this kernel has none")
         })
+    }
+
+    /// The places of `members`, each of a structure, as `struct offsets` of the programs has them: 32 bits each. That of a
+    /// namespace (`ns` of `net`) is that of its inode number.
+    ///
+    /// # Errors
+    /// If the kernel has no such member.
+    pub(super) fn offsets(&self, members: &[(&str, &str)]) -> Result<Vec<u8>, SystemError> {
+        let mut offsets = Vec::with_capacity(members.len() * 4);
+        for (structure, member) in members {
+            let mut offset = self.offset_of(structure, member)?;
+            if (*structure, *member) == ("net", "ns") {
+                offset += self.offset_of("ns_common", "inum")?;
+            }
+            offsets.extend(offset.to_ne_bytes());
+        }
+        Ok(offsets)
     }
 
     /// The number of the type of a tracepoint's function that was asked for, such as `btf_trace_net_dev_queue`.

@@ -19,7 +19,7 @@ use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
-use super::bpf::{LoadError, Loaded, attach_to_tracepoint, chain, mac_key};
+use super::bpf::{LoadError, Loaded, attach_to_tracepoint, chain, mac_key, untraced};
 use super::error::SystemError;
 use super::kernel_types::KernelTypes;
 use super::limits::SPARE_VMS;
@@ -65,9 +65,7 @@ const MOST_READ: usize = 4_096;
 const FUNCTION_BYTES: usize = 48;
 /// Descriptors that the watch takes while it loads: eight maps, and for each tracepoint a program and a link.
 pub(crate) const DESCRIPTORS_OF_A_DROP_WATCH: u64 = 8 + 2 * PROGRAMS.len() as u64;
-
-/// Who may watch dropped frames.
-const NEEDED: &str = "expected root (CAP_BPF and CAP_PERFMON, outside of user namespaces)";
+const OPERATION: &str = "watch dropped frames";
 
 /// Checks that dropped frames can be watched, without watching any.
 ///
@@ -116,8 +114,7 @@ impl DropWatch {
             let program = loaded.program(name).map_err(refused)?;
             let attached = attach_to_tracepoint(&program, Some(tracepoint)).map_err(|errno| {
                 let tracepoint = tracepoint.to_string_lossy();
-                let operation = format!("watch dropped frames at tracepoint {tracepoint}");
-                SystemError::kernel(operation, errno).advise(NEEDED)
+                untraced(format!("{OPERATION} at tracepoint {tracepoint}"), errno)
             })?;
             watch.attached.push(attached);
         }
@@ -130,18 +127,11 @@ impl DropWatch {
         programs: &[(&str, &CStr)],
     ) -> Result<(DropWatch, Loaded), SystemError> {
         let types = KernelTypes::read(TYPES)?;
-        let mut offsets = Vec::with_capacity(MEMBERS.len() * 4);
-        for (structure, member) in MEMBERS {
-            let mut offset = types.offset_of(structure, member)?;
-            if structure == "net" {
-                offset += types.offset_of("ns_common", "inum")?;
-            }
-            offsets.extend(offset.to_ne_bytes());
-        }
+        let offsets = types.offsets(&MEMBERS)?;
         let reasons = types.values_of("skb_drop_reason");
         if reasons.is_empty() {
             let why = "the kernel gives no reasons; expected Linux 5.17 or later";
-            return Err(SystemError::refused("watch dropped frames", why));
+            return Err(SystemError::refused(OPERATION, why));
         }
         drop(types);
         let name_of = |name: &str| KernelName::new(name.trim_start_matches(REASON_PREFIX));
@@ -332,9 +322,5 @@ fn errno_name(number: u32) -> KernelName {
 }
 
 fn refused(error: LoadError) -> SystemError {
-    let operation = "watch dropped frames";
-    match error {
-        LoadError::Refused(errno) => SystemError::kernel(operation, errno).advise(NEEDED),
-        error => SystemError::refused(operation, chain(&error)),
-    }
+    error.of_tracing(OPERATION)
 }

@@ -12,7 +12,7 @@ use aya::Pod;
 use aya::include_bytes_aligned;
 use aya::maps::{Array, MapData};
 
-use super::bpf::{LoadError, Loaded, ProgramKind, attach_to_tracepoint, chain};
+use super::bpf::{LoadError, Loaded, ProgramKind, attach_to_tracepoint, untraced};
 use super::error::SystemError;
 use super::kernel_types::KernelTypes;
 use crate::fabric::{PathKey, PathStamps};
@@ -47,8 +47,6 @@ const TYPES: &[&str] = &[
 /// Programs and what keeps each at its tracepoint, and the maps.
 pub(crate) const DESCRIPTORS_OF_PATH_STAMPS: u64 = 2 * PROGRAMS.len() as u64 + 4;
 const OPERATION: &str = "stamp frames on their way";
-/// Who may have frames stamped.
-const NEEDED: &str = "expected root (CAP_BPF and CAP_PERFMON, outside of user namespaces)";
 
 /// Checks that the kernel can stamp frames, without having it do so.
 ///
@@ -92,8 +90,8 @@ impl PathStamper {
         let (mut stamper, mut loaded) = PathStamper::load(namespace)?;
         for (name, _) in PROGRAMS {
             let program = loaded.program(name).map_err(refused)?;
-            let attached = attach_to_tracepoint(&program, None)
-                .map_err(|errno| SystemError::kernel(OPERATION, errno).advise(NEEDED))?;
+            let attached =
+                attach_to_tracepoint(&program, None).map_err(|errno| untraced(OPERATION, errno))?;
             stamper.attached.push(attached);
         }
         Ok(stamper)
@@ -102,14 +100,7 @@ impl PathStamper {
     /// Loads the programs; none of them runs yet.
     fn load(namespace: u64) -> Result<(PathStamper, Loaded), SystemError> {
         let types = KernelTypes::read(TYPES)?;
-        let mut offsets = Vec::with_capacity(MEMBERS.len() * 4);
-        for (structure, member) in MEMBERS {
-            let mut offset = types.offset_of(structure, member)?;
-            if structure == "net" {
-                offset += types.offset_of("ns_common", "inum")?;
-            }
-            offsets.extend(offset.to_ne_bytes());
-        }
+        let offsets = types.offsets(&MEMBERS)?;
         let mut programs = Vec::with_capacity(PROGRAMS.len());
         for (name, tracepoint) in PROGRAMS {
             programs.push((name, ProgramKind::Typed(types.tracepoint(tracepoint)?)));
@@ -168,8 +159,5 @@ impl fmt::Debug for PathStamper {
 }
 
 fn refused(error: LoadError) -> SystemError {
-    match error {
-        LoadError::Refused(errno) => SystemError::kernel(OPERATION, errno).advise(NEEDED),
-        error => SystemError::refused(OPERATION, chain(&error)),
-    }
+    error.of_tracing(OPERATION)
 }
