@@ -342,14 +342,12 @@ const SEARCH: &[Section] = &[
         heading: "EXAMPLES",
         parts: &[
             Part::Example(
-                "How many pings per second does a bridge carry without a loss, and below 1 ms?",
-                &[
-                    "tap-reactor search --vms 20 --ping pairs --goal 'rate: loss=0' --goal 'rate: loss=0, p99<=1ms'",
-                ],
+                "How many pings per second does a bridge carry without a loss, and how many below 1 ms?",
+                &["tap-reactor search --ping vm0:vm1 --goal 'rate:loss=0' --goal 'rate:p99<=1ms'"],
             ),
             Part::Example(
                 "With how many VMs are all neighbours found?",
-                &["tap-reactor search arp-storm.toml --goal 'vms: unresolved=0' --range 10..1000"],
+                &["tap-reactor search --ping ring --resolve at-once --goal 'vms:unresolved=0'"],
             ),
         ],
     },
