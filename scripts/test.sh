@@ -158,10 +158,11 @@ fi
 target=${CARGO_TARGET_DIR:-target}
 reports=$target/tmp/report-files
 python=$target/check-venv/bin/python
-if ! "$python" -c 'import hdrh' 2>/dev/null; then
+if ! "$python" -c 'import hdrh, MLRsearch' 2>/dev/null; then
     step python3 -m venv "$target/check-venv"
-    step "$python" -m pip install --quiet 'hdrhistogram==0.10.*'
+    step "$python" -m pip install --quiet 'hdrhistogram==0.10.*' 'MLRsearch==1.2.*'
 fi
 step "$python" scripts/check-hdr.py "$reports/run.json"
+step "$python" scripts/check-mlrsearch.py "$target/debug/tap-reactor"
 step scripts/check-html.sh "$reports/run.html" "$reports/compare.html" \
     "$reports/three.html" "$reports/six.html" "$reports/empty.html"

@@ -61,6 +61,7 @@ mod number;
 pub mod reactor;
 pub mod record;
 pub mod report;
+pub mod search;
 pub mod sim;
 pub mod system;
 pub mod time;

@@ -36,8 +36,10 @@ fn main() -> ExitCode {
         }
     };
     // Until its lab takes the signals; who does anything else does it under the signals' usual actions.
-    let early =
-        Some(early).filter(|_| matches!(request, cli::Request::Run(..) | cli::Request::Sweep(_)));
+    let early = Some(early).filter(|_| {
+        use cli::Request::{Run, Search, Sweep};
+        matches!(request, Run(..) | Sweep(_) | Search(_))
+    });
     let result = match request {
         cli::Request::Print(text) => run::print(&text).map(|()| true),
         cli::Request::Clean => clean::clean().map(|()| true),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
             }
         },
         cli::Request::Sweep(sweep) => sweep.run(early),
+        cli::Request::Search(search) => search.run(early),
         cli::Request::Run(experiment, output) => run::experiment(&experiment, output, early),
     };
     ExitCode::from(match result {

@@ -16,6 +16,7 @@ mod progress;
 pub mod report;
 pub mod run;
 mod schema;
+pub mod search;
 mod subcommand;
 pub mod sweep;
 mod usage;
@@ -35,7 +36,7 @@ use tap_reactor::experiment::{
 use tap_reactor::fabric::WriteTo;
 use tap_reactor::report::{
     Destination, Expectation, check_comparison, check_file, comparison_schema_json,
-    line_schema_json, schema_json,
+    line_schema_json, schema_json, search_schema_json,
 };
 
 use self::ctl::CtlRequest;
@@ -51,6 +52,8 @@ pub enum Request {
     Run(Box<Experiment>, Output),
     /// Run one for each value of a setting.
     Sweep(Sweep),
+    /// Search for the greatest load.
+    Search(Box<search::Asked>),
     /// Remove what killed runs have left behind.
     Clean,
     /// Read saved runs and report them again.
@@ -127,6 +130,10 @@ pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Request, Usag
         Subcommand::Bare | Subcommand::Run => {
             let command = format!("{} {}", NAME, typed.join(" "));
             run_request(command, &words, own)
+        }
+        Subcommand::Search => {
+            let command = format!("{} {}", NAME, typed.join(" "));
+            search::request(command, &words, own)
         }
         Subcommand::Clean => Ok(Request::Clean),
         Subcommand::Completions | Subcommand::Schema => document(&words, own),
@@ -252,6 +259,7 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
         (_, "scenario") => Some(schema::scenario()),
         (_, "report") => Some(schema_json()),
         (_, "comparison") => Some(comparison_schema_json()),
+        (_, "search") => Some(search_schema_json()),
         (_, "control") => Some(control::description()),
         (_, instrument) => line_schema_json(instrument),
     };

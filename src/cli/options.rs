@@ -18,6 +18,81 @@ pub fn report() -> Vec<&'static OptionSpec> {
     REPORT.iter().chain(shared).chain(COMMON).collect()
 }
 
+/// The options of `search`: its own, and those of a run that are about a trial.
+pub fn search() -> Vec<&'static OptionSpec> {
+    let flags = OPTIONS.iter().filter(|option| option.scope.is_flag());
+    let trial = flags.filter(|option| !NOT_OF_A_TRIAL.contains(&option.name));
+    SEARCH.iter().chain(trial).chain(COMMON).collect()
+}
+
+/// The options of a run that a search decides about, or that would be written anew by each trial.
+const NOT_OF_A_TRIAL: &[&str] = &[
+    "scenario",
+    "sweep",
+    "duration",
+    "count",
+    "stay",
+    "ramp",
+    "capture",
+    "capture-comments",
+    "capture-snap",
+    "capture-vms",
+    "capture-limit",
+    "capture-on-loss",
+    "trace",
+    "verbose",
+    "control",
+    "control-token-file",
+    "control-insecure",
+    "metrics",
+    "expect",
+    "path-split",
+    "move",
+    "repeat",
+];
+
+const SEARCH: &[OptionSpec] = &[
+    OptionSpec {
+        is_repeatable: true,
+        details: "What is varied, a colon, and what is to hold of a trial, as after --expect of a run: 'rate: loss<=0.1%, \
+                  p99<=1ms'. What is varied is rate, pings per second over all flows, or another setting with a number, such as \
+                  vms; or any word, if {} stands for the load in the value of another setting. Beside it: width=1% (how \
+                  close the bounds are to be), final=1s and initial=1s (how long the last and the first trials take), sum=3s \
+                  (how long those at a bound take in all), exceed=50% (how much of that may be of bad trials). Several goals \
+                  are searched for at once.",
+        ..value(
+            "goal",
+            "GOAL",
+            Kind::Text,
+            "What is varied, and what is to hold; repeatable",
+        )
+    },
+    OptionSpec {
+        details: "100..10M of a rate, 2..10k else.",
+        ..value(
+            "range",
+            "MIN..MAX",
+            Kind::Text,
+            "The least and the greatest load to try, such as 1k..1M",
+        )
+    },
+    value(
+        "time-box",
+        "TIME",
+        Kind::Time,
+        "End the search after this time with what is known then",
+    ),
+    OptionSpec {
+        is_repeatable: true,
+        ..value(
+            "expect",
+            "EXPECTATION",
+            Kind::Text,
+            "Check what is carried, such as 'throughput>200k'; repeatable",
+        )
+    },
+];
+
 /// The options of `ctl`, those of its commands included.
 pub fn ctl() -> Vec<&'static OptionSpec> {
     let shared = OPTIONS

@@ -17,6 +17,8 @@ pub enum Subcommand {
     Bare,
     /// Run an experiment.
     Run,
+    /// Search for the greatest load.
+    Search,
     /// Report saved runs again.
     Report,
     /// Steer a running lab, and ask it.
@@ -68,8 +70,9 @@ pub enum Part {
 
 impl Subcommand {
     /// Those that have a name.
-    pub const NAMED: [Subcommand; 7] = [
+    pub const NAMED: [Subcommand; 8] = [
         Subcommand::Run,
+        Subcommand::Search,
         Subcommand::Report,
         Subcommand::Ctl,
         Subcommand::Clean,
@@ -89,6 +92,7 @@ impl Subcommand {
         match self {
             Subcommand::Bare => "",
             Subcommand::Run => "run",
+            Subcommand::Search => "search",
             Subcommand::Report => "report",
             Subcommand::Ctl => "ctl",
             Subcommand::Clean => "clean",
@@ -107,6 +111,7 @@ impl Subcommand {
     pub const fn about(self) -> &'static str {
         match self {
             Subcommand::Bare | Subcommand::Run => "Run an experiment (the default)",
+            Subcommand::Search => "Search for the greatest load that meets a goal",
             Subcommand::Report => "Report saved runs again, or merge or compare them",
             Subcommand::Ctl => "Steer a running lab, ask it, and watch it",
             Subcommand::Clean => "Remove links and namespaces that killed runs have left behind",
@@ -122,6 +127,11 @@ impl Subcommand {
             Subcommand::Bare | Subcommand::Run => {
                 "A network-only hypervisor in one thread: simulated VMs on TAP devices and a Linux bridge, which ping \
                  each other."
+            }
+            Subcommand::Search => {
+                "Search for the greatest load that meets a goal, such as a loss or a percentile: trials at chosen loads, until it \
+                 is known between which two of them the answer is (MLRsearch, RFC 9971). A trial in which the tool itself was \
+                 the limit tells nothing of the network, and never counts as a loss."
             }
             Subcommand::Report => {
                 "Report saved runs (.json reports) again: each by itself, all as one, or compared with the first of \
@@ -153,6 +163,7 @@ impl Subcommand {
     pub fn options(self) -> Vec<&'static OptionSpec> {
         match self {
             Subcommand::Bare | Subcommand::Run => options::run(),
+            Subcommand::Search => options::search(),
             Subcommand::Report => options::report(),
             Subcommand::Ctl => options::ctl(),
             _ => options::common(),
@@ -175,6 +186,7 @@ impl Subcommand {
             is_repeatable,
         };
         match self {
+            Subcommand::Search => vec![file("SCENARIO.toml", false)],
             Subcommand::Report => vec![file("FILE.json", true)],
             Subcommand::Ctl => vec![
                 file("SOCKET", false),
@@ -192,7 +204,7 @@ impl Subcommand {
             }],
             Subcommand::Schema => vec![Operand {
                 name: "DOCUMENT",
-                choices: ["scenario", "report", "comparison", "control"]
+                choices: ["scenario", "report", "comparison", "search", "control"]
                     .into_iter()
                     .chain(lines_of_json())
                     .collect(),
@@ -222,6 +234,9 @@ impl Subcommand {
             Subcommand::Ctl => vec![format!(
                 "{NAME} {name} SOCKET [OPTIONS] [COMMAND [WORD...]]"
             )],
+            Subcommand::Search => vec![format!(
+                "{NAME} {name} [SCENARIO.toml] --goal GOAL [OPTIONS]"
+            )],
             Subcommand::Run | Subcommand::Report => {
                 vec![format!("{NAME} {name} [OPTIONS]{operand}")]
             }
@@ -234,6 +249,7 @@ impl Subcommand {
         match (self, is_short) {
             (Subcommand::Bare | Subcommand::Run, true) => SHORT,
             (Subcommand::Bare | Subcommand::Run, false) => RUN,
+            (Subcommand::Search, _) => SEARCH,
             (Subcommand::Report, _) => REPORT,
             (Subcommand::Ctl, _) => CTL,
             (Subcommand::Completions, _) => COMPLETIONS,
@@ -308,6 +324,43 @@ const RUN: &[Section] = &[
             Part::Item(
                 "1",
                 "a ping was not answered, or an expectation did not hold",
+            ),
+            Part::Item(
+                "2",
+                "the command line or the scenario is wrong; nothing was touched",
+            ),
+            Part::Item(
+                "3",
+                "the system refused an operation; the message says which",
+            ),
+        ],
+    },
+];
+
+const SEARCH: &[Section] = &[
+    Section {
+        heading: "EXAMPLES",
+        parts: &[
+            Part::Example(
+                "How many pings per second does a bridge carry without a loss, and how many below 1 ms?",
+                &["tap-reactor search --ping vm0:vm1 --goal 'rate:loss=0' --goal 'rate:p99<=1ms'"],
+            ),
+            Part::Example(
+                "With how many VMs are all neighbours found?",
+                &["tap-reactor search --ping ring --resolve at-once --goal 'vms:unresolved=0'"],
+            ),
+        ],
+    },
+    Section {
+        heading: "EXIT STATUS",
+        parts: &[
+            Part::Item(
+                "0",
+                "a bound was found for every goal, and every expectation held",
+            ),
+            Part::Item(
+                "1",
+                "none was found, the search was not done, or an expectation did not hold",
             ),
             Part::Item(
                 "2",

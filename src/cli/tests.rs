@@ -269,7 +269,7 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ("completions bash zsh", "zsh: expected an option"),
         (
             "schema senario",
-            "schema senario: expected scenario, report, comparison, control or trace; did you mean scenario?",
+            "schema senario: expected scenario, report, comparison, search, control or trace; did you mean scenario?",
         ),
         ("man bash", "bash: expected an option"),
         ("report a.json --vms 3", "--vms: no such option"),

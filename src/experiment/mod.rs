@@ -15,7 +15,9 @@ pub use self::plan::{
     BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Listen, MOST_PINGS, draft, plan,
 };
 pub use self::scenario::Scenario;
+pub(crate) use self::settings::span;
 pub use self::settings::{Origin, Setting, SettingError, Settings};
+pub use crate::number::number;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -211,7 +211,7 @@ impl Setting {
 }
 
 /// The span of time that `text` is: `200us`, `1h 30m`, or without a unit a number of seconds, as `ping` has it.
-pub(super) fn span(text: &str) -> Option<Duration> {
+pub(crate) fn span(text: &str) -> Option<Duration> {
     let is_plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     match text.bytes().all(is_plain) {
         true => Duration::try_from_secs_f64(text.parse().ok()?).ok(),

@@ -50,6 +50,7 @@ pages! {
     load_experiments: "load-experiments.md";
     writing_a_scenario: "writing-a-scenario.md";
     many_vms: "many-vms.md";
+    searching: "searching.md";
     fabrics: "fabrics.md";
     capturing: "capturing.md";
     controlling: "controlling.md";

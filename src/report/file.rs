@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Destination, DestinationError, Format, FormatError, Report};
+use super::{Destination, DestinationError, Format, FormatError, Report, SearchReport};
 
 /// Why a report was not written.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,24 @@ pub fn write_comparison(
 ) -> Result<(), FileError> {
     let format = Format::of_comparison(destination.path(), runs.len())?;
     Ok(destination.write(|mut out| format.write_comparison(runs, &mut out))?)
+}
+
+/// Makes sure that what a search will find can be written to `path`, as [`check_file`] does for a report.
+///
+/// # Errors
+/// When the ending is none that a search can have, or it can't be written there.
+pub fn check_search(path: &Path) -> Result<Destination, FileError> {
+    Format::of_search(path)?;
+    Ok(Destination::new(path)?)
+}
+
+/// Writes what a search has found: a page if the name ends in `.html`, JSON if it ends in `.json`.
+///
+/// # Errors
+/// When the ending is another, or the system refuses.
+pub fn write_search(destination: Destination, report: &SearchReport) -> Result<(), FileError> {
+    let format = Format::of_search(destination.path())?;
+    Ok(destination.write(|mut out| format.write_search(report, &mut out))?)
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use super::html::html_piece;
 use super::json::json_piece;
 use super::marks::Marks;
 use super::pieces::{self, Next, WritePiece};
-use super::{Report, compare, compare_html, compare_json, hgrm};
+use super::search::{SearchReport, search_json};
+use super::{Report, compare, compare_html, compare_json, hgrm, search_html};
 use crate::record::{Latency, MarkMetric, MarkName, Metric};
 
 /// A row: what the name of a file ends in, and what is written into it.
@@ -22,7 +23,11 @@ struct Row {
     media_type: &'static str,
     write: Writer,
     compare: Option<Comparer>,
+    search: Option<WriteSearch>,
 }
+
+/// Writes what a search has found.
+type WriteSearch = fn(&SearchReport, &mut dyn Write) -> io::Result<()>;
 
 /// How a comparison is written.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +62,7 @@ const ROWS: &[Row] = &[
             write: |runs, mut out| compare_json(&compare(runs), &mut out),
             most: usize::MAX,
         }),
+        search: Some(|report, mut out| search_json(report, &mut out)),
     },
     Row {
         ending: "csv",
@@ -64,6 +70,7 @@ const ROWS: &[Row] = &[
         media_type: "text/csv",
         write: Writer::Run(csv_piece),
         compare: None,
+        search: None,
     },
     Row {
         ending: "hgrm",
@@ -72,6 +79,7 @@ const ROWS: &[Row] = &[
         media_type: PLAIN,
         write: Writer::Histogram(|latency, mut out| hgrm(latency, &mut out)),
         compare: None,
+        search: None,
     },
     Row {
         ending: "hlog",
@@ -79,6 +87,7 @@ const ROWS: &[Row] = &[
         media_type: PLAIN,
         write: Writer::Run(hlog_piece),
         compare: None,
+        search: None,
     },
     Row {
         ending: "html",
@@ -89,6 +98,7 @@ const ROWS: &[Row] = &[
             write: |runs, mut out| compare_html(runs, &mut out),
             most: MOST_RUNS,
         }),
+        search: Some(|report, mut out| search_html(report, &mut out)),
     },
 ];
 
@@ -104,6 +114,12 @@ pub enum FormatError {
         Format::endings(|row| row.compare.is_some())
     )]
     NoComparison,
+    /// The ending is none that a search can have.
+    #[error(
+        "the ending says the format; expected {} for a search",
+        Format::endings(|row| row.search.is_some())
+    )]
+    NoSearch,
     /// The format doesn't take so many runs.
     #[error("expected at most {most} runs, each of which has a colour of its own, found {found}")]
     TooManyRuns {
@@ -237,6 +253,16 @@ impl Format {
         }
     }
 
+    /// The format in which the name of `path` asks for what a search has found.
+    ///
+    /// # Errors
+    /// When a search has no such format.
+    pub fn of_search(path: &Path) -> Result<Format, FormatError> {
+        let format = Format::of(path).ok();
+        let format = format.filter(|format| format.row.search.is_some());
+        format.ok_or(FormatError::NoSearch)
+    }
+
     /// The ending of the file's name, without the dot.
     pub const fn ending(&self) -> &'static str {
         self.row.ending
@@ -316,6 +342,17 @@ impl Format {
         match self.row.write {
             Writer::Run(piece) => piece(report, from, out),
             Writer::Histogram(write) => self.metric.write(report, write, out).map(|()| None),
+        }
+    }
+
+    /// Writes what a search has found, in a format [for those](Format::of_search).
+    ///
+    /// # Errors
+    /// When `out` can't be written to, or no search has this format.
+    pub fn write_search(&self, report: &SearchReport, out: &mut dyn Write) -> io::Result<()> {
+        match self.row.search {
+            Some(write) => write(report, out),
+            None => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 

@@ -17,7 +17,7 @@ mod environment;
 pub mod expect;
 mod file;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod floods;
 mod format;
 mod hgrm;
@@ -40,6 +40,7 @@ mod prometheus;
 mod provenance;
 mod recordings;
 mod schema;
+mod search;
 mod svg;
 mod table;
 #[cfg(test)]
@@ -61,12 +62,15 @@ pub use document::{
 };
 pub use environment::{FabricReport, MemoryReport};
 pub use expect::{Expectation, Outcome};
-pub use file::{FileError, check_comparison, check_file, write_comparison, write_file};
+pub use file::{
+    FileError, check_comparison, check_file, check_search, write_comparison, write_file,
+    write_search,
+};
 pub use floods::FloodReport;
 pub use format::{Format, FormatError};
 pub use hgrm::hgrm;
 pub use hlog::hlog;
-pub use html::{compare_html, html};
+pub use html::{compare_html, html, search_html};
 pub use impairments::ImpairedFrames;
 pub use json::json;
 pub use load::{LoadError, load, parse};
@@ -86,7 +90,11 @@ pub use provenance::{
 };
 pub use recordings::recording_notes;
 pub(crate) use schema::schema_settings;
-pub use schema::{comparison_schema_json, line_schema_json, schema_json};
+pub use schema::{comparison_schema_json, line_schema_json, schema_json, search_schema_json};
+pub use search::{
+    Ended, GoalReport, SEARCH_SCHEMA, SearchExpectation, SearchReport, TrialReport, progress,
+    search_json, search_text, trial_words,
+};
 pub use table::Table;
 pub use text::text;
 pub use units::{count, counted, span, span_or_dash};

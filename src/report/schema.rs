@@ -7,7 +7,7 @@ use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
-use super::{Comparison, Report};
+use super::{Comparison, Report, SearchReport};
 use crate::fabric::InstrumentKind;
 
 /// The schema of the report, as `--json` prints it.
@@ -18,6 +18,11 @@ pub fn schema_json() -> String {
 /// The schema of a comparison, as `report --compare --json` prints it: one, or a list of them.
 pub fn comparison_schema_json() -> String {
     written::<Comparisons>()
+}
+
+/// The schema of what a search has found, as `search --json` prints it.
+pub fn search_schema_json() -> String {
+    written::<SearchReport>()
 }
 
 /// The schema of a line that the instrument of that name writes; `None` if it writes no lines of JSON.

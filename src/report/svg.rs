@@ -11,7 +11,7 @@ use plotters::prelude::*;
 
 use super::axis::Axis;
 use super::bins::{Classes, nice_step};
-use super::units::count;
+use super::units::{count, percent};
 use crate::record::Latency;
 
 /// The colours of lines and areas, in the order in which they are given to them. These and those for a dark background
@@ -114,6 +114,69 @@ pub fn over_time(lines: &[Line], size: Size) -> io::Result<String> {
     draw(size, |area| {
         lines_on(area, 0.0..last, ticks.collect(), &label, lines)
     })
+}
+
+/// A line of nanoseconds over loads, which `show` writes.
+///
+/// # Errors
+/// None that the line could cause.
+pub fn over_load(line: &Line, size: Size, show: &dyn Fn(f64) -> String) -> io::Result<String> {
+    let (x, ticks) = loads(line, size);
+    draw(size, |area| {
+        lines_on(
+            area,
+            x,
+            ticks,
+            &|load: &f64| show(*load),
+            std::slice::from_ref(line),
+        )
+    })
+}
+
+/// A line of shares of 1 over loads, which `show` writes.
+///
+/// # Errors
+/// None that the line could cause.
+pub fn share_over_load(
+    line: &Line,
+    size: Size,
+    show: &dyn Fn(f64) -> String,
+) -> io::Result<String> {
+    let (x, ticks) = loads(line, size);
+    let greatest = line.iter().map(|(_, share)| *share).fold(0.0, f64::max);
+    let step = nice_step((greatest / 5.0).max(1e-4));
+    let steps = (greatest / step).ceil().max(1.0);
+    let levels = (0..=steps as u32).map(|level| f64::from(level) * step);
+    draw(size, |area| {
+        let mut chart = frame(area)
+            .build_cartesian_2d(
+                marked(x, ticks),
+                marked(0.0..steps * step, levels.collect()),
+            )
+            .map_err(refused)?;
+        chart
+            .configure_mesh()
+            .axis_style(INK)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .label_style(("sans-serif", 15, &INK))
+            .x_label_formatter(&|load| show(*load))
+            .y_label_formatter(&|share| percent(*share))
+            .draw()
+            .map_err(refused)?;
+        let series = LineSeries::new(line.iter().copied(), COLORS[0].stroke_width(2));
+        chart.draw_series(series).map_err(refused)?;
+        Ok(())
+    })
+}
+
+/// The range of an axis of loads, and its marks.
+fn loads(line: &Line, size: Size) -> (std::ops::Range<f64>, Vec<f64>) {
+    let last = line.iter().map(|(load, _)| *load).fold(1.0, f64::max);
+    let step = nice_step(last / (size.marks() as f64 / 2.0));
+    let steps = (last / step).ceil();
+    let ticks = (0..=steps as u32).map(|mark| f64::from(mark) * step);
+    (0.0..steps * step, ticks.collect())
 }
 
 /// How many pings took how long. Nothing is drawn of no pings.

@@ -34,6 +34,7 @@ mod rights;
 mod routes;
 mod saved;
 mod scale;
+mod search;
 mod signals;
 mod sweep;
 mod trace;

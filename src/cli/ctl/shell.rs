@@ -147,7 +147,11 @@ fn carry_out(client: &Client, line: &str, json: bool) -> Result<bool, CtlError> 
             }
         }
         Request::Print(text) => print(&text)?,
-        Request::Run(..) | Request::Sweep(_) | Request::Clean | Request::Report(_) => {}
+        Request::Run(..)
+        | Request::Sweep(_)
+        | Request::Search(_)
+        | Request::Clean
+        | Request::Report(_) => {}
     }
     Ok(true)
 }

@@ -30,6 +30,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use parse::operator;
 pub use parse::{ParseExpectationError, expected_figures};
 
 use super::Report;
@@ -86,7 +87,7 @@ enum Statistic {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Operator {
+pub(super) enum Operator {
     Less,
     LessOrEqual,
     Greater,
@@ -179,7 +180,7 @@ impl fmt::Display for Outcome {
 }
 
 impl Operator {
-    fn holds(self, found: f64, value: f64) -> bool {
+    pub(super) fn holds(self, found: f64, value: f64) -> bool {
         match self {
             Operator::Less => found < value,
             Operator::LessOrEqual => found <= value,

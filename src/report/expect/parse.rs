@@ -55,7 +55,7 @@ impl FromStr for Expectation {
     }
 }
 
-fn operator(text: &str) -> Option<(Operator, &str)> {
+pub fn operator(text: &str) -> Option<(Operator, &str)> {
     // The longer ones first.
     let operators = [
         ("<=", Operator::LessOrEqual),

@@ -7,6 +7,7 @@ mod marks;
 mod misbehaviours;
 mod path_split;
 mod run;
+mod search;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use crate::escape::is_hidden;
 pub use compare::{MOST_RUNS, compare_html};
 pub use run::html;
 pub(super) use run::html_piece;
+pub use search::search_html;
 
 const STYLE: &str = include_str!("page.css");
 const SORT: &str = include_str!("sort.js");

@@ -41,6 +41,11 @@ fn the_files_are_what_the_program_makes() {
             comparison_schema_json(),
             "comparison",
         ),
+        (
+            include_str!("../search.schema.json"),
+            search_schema_json(),
+            "search",
+        ),
     ] {
         assert!(
             file == made,

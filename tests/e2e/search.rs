@@ -1,0 +1,169 @@
+//! `search`: the greatest load that meets a goal.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::lab::Lab;
+
+/// A network that carries 12,755 frames of 98 bytes a second, and holds 100 more.
+const SLOW_LINK: &str = "search --fabric sim --vms 2 --ping vm0:vm1 --impair vm1:in:rate=10Mbit,queue=100 --range 1k..100k";
+
+/// What the link carries.
+const TRUTH: f64 = 10e6 / (98.0 * 8.0);
+
+fn found(words: &str, status: i32) -> Value {
+    let run = Lab::new().tap_reactor(words).expect_status(status);
+    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+}
+
+fn bounds(report: &Value, goal: usize) -> (f64, f64) {
+    let bound = |name: &str| report["goals"][goal][name].as_f64().expect(name);
+    (bound("lower"), bound("upper"))
+}
+
+#[test]
+fn what_a_link_carries_is_found_between_two_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("search.html");
+    let report = found(
+        &format!(
+            "{SLOW_LINK} --json --goal rate:loss=0,final=2s,sum=2s,initial=500ms --goal rate:loss<=10% \
+             --expect throughput>12k -o {}",
+            page.display()
+        ),
+        0,
+    );
+    let queued = 100.0;
+    let ((none, some), (tenth, more)) = (bounds(&report, 0), bounds(&report, 1));
+    assert!(none <= TRUTH + queued / 2.0 && some >= TRUTH, "{report}");
+    assert!(
+        tenth <= (TRUTH + queued) / 0.9 && more >= TRUTH / 0.9,
+        "{report}"
+    );
+    for (lower, upper) in [(none, some), (tenth, more)] {
+        assert!((upper - lower) / upper <= 0.01, "{report}");
+    }
+    assert_eq!(report["goals"][0]["ending"], "found");
+    let throughput = report["goals"][1]["throughput"].as_f64().unwrap();
+    assert!(
+        (TRUTH * 0.98..=TRUTH + queued).contains(&throughput),
+        "{report}"
+    );
+    assert_eq!(report["expectations"][0]["holds"], true);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("<figure>").count(), 2);
+    assert!(page.contains("The network carries "), "{page}");
+}
+
+#[test]
+fn on_a_real_bridge_the_tool_ends_and_no_loss_is_told() {
+    // Far more than one thread does.
+    let words = "search --vms 2 --ping vm0:vm1 --range 1k..10M --json \
+                 --goal rate:loss=0,final=100ms,sum=100ms,width=20%";
+    let report = found(words, 0);
+    let goal = &report["goals"][0];
+    assert_eq!(
+        (&goal["ending"], &goal["upper"]),
+        (&"limited_by_tool".into(), &Value::Null),
+        "{report}"
+    );
+    assert!(goal["lower"].as_f64().unwrap() > 1_000.0, "{report}");
+    let trials = report["trials"].as_array().unwrap();
+    assert_eq!(trials[0]["valid"], false, "{report}");
+    assert_eq!(trials[0]["failed"], 0, "{report}");
+}
+
+#[test]
+fn other_axes_are_counted_and_placed() {
+    // What `--sweep` finds between 80 and 200.
+    let report = found(
+        "search --fabric sim --ping ring --resolve at-once --filter=off --interval 1s --stagger 0 \
+         --impair all:in:rate=100kbit,queue=30 --range 20..400 --json \
+         --goal vms:unresolved=0,width=5%,sum=1s",
+        0,
+    );
+    let (lower, upper) = bounds(&report, 0);
+    assert!(
+        lower >= 80.0 && upper <= 200.0 && lower.fract() == 0.0,
+        "{report}"
+    );
+    // So many flows fill a window.
+    let report = found(
+        "search --fabric sim --vms 50 --ping random:{} --rate 1k --range 2..40 --json \
+         --goal flows:sent>=1,sum=1s",
+        0,
+    );
+    assert_eq!(report["goals"][0]["ending"], "above_range", "{report}");
+}
+
+#[test]
+fn a_search_that_is_ended_tells_what_is_known() {
+    let lab = Lab::new();
+    let goal = "rate:loss=0,final=2s,sum=20s,width=0.1%";
+    let report = found(
+        &format!("{SLOW_LINK} --json --time-box 3s --goal {goal}"),
+        1,
+    );
+    assert_eq!(report["interrupted"], true, "{report}");
+    assert_eq!(report["goals"][0]["ending"], "unfinished");
+    let words = format!("search --vms 2 --ping vm0:vm1 --range 1k..1M --goal {goal}");
+    let mut running = lab.start_tap_reactor(&words);
+    running.wait_until_it_says("between");
+    running.signal(Signal::SIGINT);
+    let run = running.wait().expect_status(1);
+    assert!(run.stdout.contains("The search was not done."), "{run:?}");
+    assert_eq!(lab.link_names(), [""; 0]);
+}
+
+#[test]
+fn what_can_not_be_searched_for_is_told_before_anything_is_touched() {
+    let lab = Lab::new();
+    for (words, told) in [
+        ("", "search: expected --goal with what is varied"),
+        (
+            "--goal loss=0",
+            "--goal loss=0: expected what is varied, a colon",
+        ),
+        (
+            "--goal rate:loss=0 --goal vms:loss=0",
+            "--goal vms:loss=0: expected rate before the colon",
+        ),
+        (
+            "--goal flows:loss=0",
+            "--goal flows:loss=0: flows is no setting with a number",
+        ),
+        (
+            "--goal rate:loss=0 --rate 10",
+            "--rate 10: cannot be used with --goal rate",
+        ),
+        ("--goal rate:loss=0", "nothing is pinged"),
+        (
+            "--ping vm0:vm1 --goal rate:loss=0 --range 5..5",
+            "--range 5..5: expected the least and the greatest load",
+        ),
+        (
+            "--ping vm0:vm1 --goal vms:loss=0 --range 1..3",
+            "a trial with vms=1 can't be made: ",
+        ),
+        (
+            "--ping vm0:vm1 --goal rate:loss=0 --expect p99<1ms",
+            "--expect p99<1ms: expected a bound of what is carried",
+        ),
+        (
+            "--ping vm0:vm1 --goal rate:loss=0 -o s.csv",
+            "expected .json or .html for a search",
+        ),
+        (
+            "--ping vm0:vm1 --goal rate:loss=0 --duration 1s",
+            "--duration",
+        ),
+        (
+            "nowhere.toml --goal rate:loss=0",
+            "nowhere.toml: No such file",
+        ),
+    ] {
+        let run = lab.tap_reactor(&format!("search {words}")).expect_status(2);
+        assert!(run.stderr.contains(told), "{words}: {run:?}");
+        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    }
+}
