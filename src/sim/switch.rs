@@ -153,7 +153,6 @@ impl Switch {
         }
         dropped.drops.push(FrameDrop {
             at,
-            count: 1,
             place: DropPlace::Port(vm),
             reason: KernelName::new(reason),
             function: KernelName::new(""),

@@ -9,14 +9,12 @@
 // It includes no header of the system, so that it builds wherever clang does. The numbers are those of linux/bpf.h and
 // if_ether.h.
 //
-// The programs hang at tracepoints, which all frames of the machine pass that are dropped: what is not of the lab has to
+// The program hangs at a tracepoint that all frames of the machine pass that are dropped: what is not of the lab has to
 // be seen by little. Where the members of the kernel's structures are, the loader says.
 
 #include "../bpf.h"
 
 enum { NAME_BYTES = 16, FUNCTION_BYTES = 48, FRAME_BYTES = 96, SKB_BYTES = 256 };
-// What is told of: a frame that was dropped, one that XDP could not redirect, and those that a TAP did not take from XDP.
-enum { FRAME = 0, NOT_REDIRECTED = 1, NOT_TAKEN = 2 };
 // A copy of a flooded frame is dropped soon after the one before.
 enum { SOON_NANOSECONDS = 10000000 };
 
@@ -48,10 +46,7 @@ struct event {
 	u64 at;
 	// Where the kernel dropped it: an address, which `functions` has the name of.
 	u64 location;
-	u32 kind;
-	// A reason of the kernel's, or an error number.
 	u32 reason;
-	u32 count;
 	// Bytes of the frame, and the tag that was taken off it, if its protocol is not 0.
 	u16 length;
 	u16 vlan_tci;
@@ -231,9 +226,7 @@ int frame_dropped(u64 *arguments)
 		return 0;
 	event->at = bpf_ktime_get_ns();
 	event->location = location;
-	event->kind = FRAME;
 	event->reason = arguments[2];
-	event->count = 1;
 	event->length = length;
 	event->vlan_protocol = *(u16 *)(skb + offsets.skb_vlan_proto);
 	event->vlan_tci = *(u16 *)(skb + offsets.skb_vlan_tci);
@@ -247,48 +240,6 @@ int frame_dropped(u64 *arguments)
 	own->last = *event;
 	tell(event);
 	return 0;
-}
-
-INLINE int tell_of_xdp(const void *device, u32 kind, int error, u32 count)
-{
-	u32 zero = 0;
-	struct work *own;
-	struct event *event;
-
-	if (!is_of_lab(device))
-		return 0;
-	own = bpf_map_lookup_elem(&work, &zero);
-	if (!own)
-		return 0;
-	event = &own->now;
-	event->at = bpf_ktime_get_ns();
-	event->location = 0;
-	event->kind = kind;
-	event->reason = error < 0 ? -error : error;
-	event->count = count;
-	event->length = 0;
-	event->vlan_protocol = 0;
-	READ(event->device, device, offsets.device_name);
-	tell(event);
-	return 0;
-}
-
-// The device of origin, the program, the target, the error, …
-SEC("raw_tp/xdp_redirect_err")
-int not_redirected(u64 *arguments)
-{
-	return tell_of_xdp((const void *)arguments[0], NOT_REDIRECTED, arguments[3], 1);
-}
-
-// The device of origin, the one of destination, frames that were sent, frames that were dropped, the error.
-SEC("raw_tp/xdp_devmap_xmit")
-int not_taken(u64 *arguments)
-{
-	int dropped = arguments[3];
-
-	if (dropped <= 0)
-		return 0;
-	return tell_of_xdp((const void *)arguments[1], NOT_TAKEN, arguments[4], dropped);
 }
 
 // The kernel lets only such programs read its structures.
