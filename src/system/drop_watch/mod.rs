@@ -19,10 +19,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, MapData, RingBuf};
-use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT;
 use rustc_hash::FxHashMap;
 
-use super::bpf::{LoadError, Loaded, attach_to_tracepoint, chain, mac_key, untraced};
+use super::bpf::{LoadError, Loaded, ProgramKind, attach_to_tracepoint, chain, mac_key, untraced};
 use super::error::SystemError;
 use super::kernel_types::KernelTypes;
 use super::limits::SPARE_VMS;
@@ -32,7 +31,7 @@ use crate::wire::MacAddr;
 
 const OBJECT: &[u8] = include_bytes_aligned!("drops.o");
 const PROGRAM: &str = "frame_dropped";
-const TRACEPOINT: &CStr = c"kfree_skb";
+const TRACEPOINT: &str = "btf_trace_kfree_skb";
 /// The members whose places the program wants, in the order of its `struct offsets`.
 const MEMBERS: [(&str, &str); 11] = [
     ("sk_buff", "dev"),
@@ -47,13 +46,14 @@ const MEMBERS: [(&str, &str); 11] = [
     ("net_device", "nd_net"),
     ("net", "ns"),
 ];
-/// Their structures, and the enumeration of reasons.
+/// Their structures, the enumeration of reasons, and the tracepoint.
 const TYPES: &[&str] = &[
     "sk_buff",
     "net_device",
     "net",
     "ns_common",
     "skb_drop_reason",
+    TRACEPOINT,
 ];
 const REASON_PREFIX: &str = "SKB_DROP_REASON_";
 /// Events read at a time: more than the ring holds. It is filled meanwhile, and the kernel wakes nobody as long as there is
@@ -69,7 +69,7 @@ const OPERATION: &str = "watch dropped frames";
 /// # Errors
 /// If the kernel does not let us, or can't tell; the error says what is missing.
 pub(crate) fn check_drop_watch() -> Result<(), SystemError> {
-    load((1, 1)).map(drop)
+    load((0, 1), 1).map(drop)
 }
 
 /// The names of the kernel's reasons.
@@ -101,21 +101,17 @@ impl DropWatch {
         (namespace, others): (u64, u32),
         vms: u32,
     ) -> Result<DropWatch, SystemError> {
-        let (mut loaded, reasons) = load((1 + others, vms))?;
-        let mut namespaces = loaded.map("namespaces").map_err(refused)?;
-        insert_namespace(&mut namespaces, namespace)?;
+        let (mut loaded, reasons) = load((namespace, others), vms)?;
         let program = loaded.program(PROGRAM).map_err(refused)?;
-        let attached = attach_to_tracepoint(&program, Some(TRACEPOINT)).map_err(|errno| {
-            let tracepoint = TRACEPOINT.to_string_lossy();
-            untraced(format!("{OPERATION} at tracepoint {tracepoint}"), errno)
-        })?;
+        let attached =
+            attach_to_tracepoint(&program).map_err(|errno| untraced(OPERATION, errno))?;
         Ok(DropWatch {
             _attached: attached,
             events: loaded.map("events").map_err(refused)?,
             missed: loaded.map("missed").map_err(refused)?,
             functions: loaded.map("functions").map_err(refused)?,
             stations: loaded.map("stations").map_err(refused)?,
-            namespaces,
+            namespaces: loaded.map("namespaces").map_err(refused)?,
             reasons,
             named: FxHashMap::default(),
             missed_before: 0,
@@ -127,7 +123,11 @@ impl DropWatch {
     /// # Errors
     /// If there is no room for it.
     pub(super) fn add_namespace(&mut self, inode: u64) -> Result<(), SystemError> {
-        insert_namespace(&mut self.namespaces, inode)
+        // The kernel's own number of a namespace has 32 bits.
+        let added = self.namespaces.insert(inode as u32, 0, 0);
+        added.map_err(|error| {
+            SystemError::refused("watch dropped frames in a namespace", chain(&error))
+        })
     }
 
     /// Has the drops of flooded frames for `mac` told of at the port with that index, too, beside the first.
@@ -209,9 +209,9 @@ impl AsRawFd for DropWatch {
     }
 }
 
-/// Loads the program, which does not run yet, with maps for that many namespaces and VMs. Returns the names of the kernel's
-/// reasons, too.
-fn load((namespaces, vms): (u32, u32)) -> Result<(Loaded, Reasons), SystemError> {
+/// Loads the program, which does not run yet, for the namespace with that inode number, so many others, and so many VMs.
+/// Returns the names of the kernel's reasons, too.
+fn load((namespace, others): (u64, u32), vms: u32) -> Result<(Loaded, Reasons), SystemError> {
     let types = KernelTypes::read(TYPES)?;
     let offsets = types.offsets(&MEMBERS)?;
     let reasons = types.values_of("skb_drop_reason");
@@ -219,31 +219,27 @@ fn load((namespaces, vms): (u32, u32)) -> Result<(Loaded, Reasons), SystemError>
         let why = "the kernel gives no reasons; expected Linux 5.17 or later";
         return Err(SystemError::refused(OPERATION, why));
     }
+    let tracepoint = ProgramKind::Typed(types.tracepoint(TRACEPOINT)?);
     drop(types);
+    // The kernel's own number of a namespace has 32 bits.
+    let namespace = namespace as u32;
     let loaded = Loaded::new(
         OBJECT,
-        &[(PROGRAM, BPF_PROG_TYPE_RAW_TRACEPOINT)],
+        &[(PROGRAM, tracepoint)],
         &[
             ("stations", vms.saturating_add(SPARE_VMS)),
-            ("namespaces", namespaces),
+            ("namespaces", others),
         ],
-        &[("offsets", &offsets)],
+        &[
+            ("offsets", &offsets),
+            ("network_namespace", &namespace.to_ne_bytes()),
+        ],
     )
     .map_err(refused)?;
     let name_of = |name: &str| KernelName::new(name.trim_start_matches(REASON_PREFIX));
     let reasons = reasons.iter();
     let reasons = reasons.map(|(number, name)| (*number, name_of(name)));
     Ok((loaded, reasons.collect()))
-}
-
-fn insert_namespace(
-    namespaces: &mut HashMap<MapData, u32, u32>,
-    inode: u64,
-) -> Result<(), SystemError> {
-    // The kernel's own number of a namespace has 32 bits.
-    let added = namespaces.insert(inode as u32, 0, 0);
-    added
-        .map_err(|error| SystemError::refused("watch dropped frames in a namespace", chain(&error)))
 }
 
 /// `struct event` of the program.
