@@ -494,7 +494,7 @@ fn floods_that_are_asked_for_one_after_the_other_make_no_more_copies_together_th
     lab.carry_out(by_command(1, flood(30_000))).unwrap();
     lab.carry_out(by_command(2, Misbehaviour::Silent)).unwrap();
     let beyond = lab.carry_out(by_command(3, flood(20_001))).unwrap_err();
-    let why = "vm3 can't do mac-flood 20001/s: 50001 frames/s to 6 ports are 250005 copies a second; expected 50000";
+    let why = "vm3 can't do mac-flood 20001/s: 50001 frames/s, each to 5 others, are 250005 copies a second; expected 50000";
     assert!(beyond.to_string().contains(why), "{beyond}");
     lab.carry_out(by_command(3, flood(20_000))).unwrap();
     let looped = lab.carry_out(by_command(4, Misbehaviour::Loop(1)));
