@@ -3,8 +3,6 @@
 //! Not by clap 2: its script for bash offers no options of subcommands where the program's name has a hyphen, and the names
 //! of operands as words; that for fish offers nothing after the first value.
 
-use std::slice;
-
 use tap_reactor::experiment::options::{Kind, OptionSpec};
 
 use super::subcommand::{NAME, Subcommand};
@@ -22,7 +20,7 @@ pub fn render(shell: &str) -> Option<String> {
 /// The value of an option, as far as a shell can complete it.
 enum Value {
     /// One of these words.
-    Words(&'static [&'static str]),
+    Words(Vec<&'static str>),
     /// The name of a file.
     File,
     /// Something that no shell knows.
@@ -30,11 +28,18 @@ enum Value {
 }
 
 fn value(option: &'static OptionSpec) -> Value {
-    match &option.kind {
-        Kind::TimeOr(word) if !option.needs_value() => Value::Words(slice::from_ref(word)),
-        Kind::Path => Value::File,
-        _ if option.choices().is_empty() => Value::Unknown,
-        _ => Value::Words(option.choices()),
+    let mut words = option.choices().to_vec();
+    match option.kind {
+        Kind::TimeOr(word) if !option.needs_value() => words.push(word),
+        Kind::Path => return Value::File,
+        _ => {}
+    }
+    if option.may_be_off() && !words.contains(&"off") {
+        words.push("off");
+    }
+    match words.is_empty() {
+        true => Value::Unknown,
+        false => Value::Words(words),
     }
 }
 
@@ -317,12 +322,13 @@ mod tests {
     ];
 
     /// Options, the beginning of a value after "=", and what is offered for it.
-    const JOINED: [(&str, &str, &[&str]); 5] = [
+    const JOINED: [(&str, &str, &[&str]); 6] = [
         ("--fabric", "", &["bridge", "xdp", "none", "sim"]),
         ("--filter", "", &["auto", "on", "off"]),
         ("--filter", "o", &["on", "off"]),
         ("--ipv6", "of", &["off"]),
-        ("--spin", "", &["always"]),
+        ("--spin", "", &["always", "off"]),
+        ("--path-split", "", &["off"]),
     ];
 
     fn assert_offered(words: &[&str], output: std::process::Output, offered: &[&str]) {

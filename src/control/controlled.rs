@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::ApiError;
 use super::misbehaviours::MisbehaveDocument;
+use super::moves::{MoveDocument, MoveVm, MovedVm};
 use super::resources::{
     AddFlows, AddVms, CaptureDocument, CaptureSoFar, Done, FlowDocument, ImpairDocument,
-    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, MoveVm, MovedVm, Page,
-    SetMark, VmDocument,
+    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Page, SetMark, VmDocument,
 };
 use crate::fabric::InstrumentConfig;
 use crate::hypervisor::FlowConfig;
@@ -154,6 +154,15 @@ pub trait Controlled {
     /// # Errors
     /// If the order can't be understood, or this can't be.
     fn move_vm(&mut self, wish: MoveVm) -> Result<MovedVm, ApiError>;
+
+    /// Returns the moves that were made, and those of the present phase that are to come.
+    fn moves(&mut self, page: Page) -> List<MoveDocument>;
+
+    /// Has the moves of the VMs that `who` names not made that are to come.
+    ///
+    /// # Errors
+    /// If it names none, or the run is over.
+    fn end_moves(&mut self, who: &str, page: Page) -> Result<List<MoveDocument>, ApiError>;
 
     /// Makes a slice of the report of what was measured so far. Returns the report once it is complete.
     fn report(&mut self, builder: &mut Builder) -> Option<Report>;

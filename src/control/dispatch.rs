@@ -182,7 +182,11 @@ impl Call<'_> {
                     usize::MAX => "a number".to_owned(),
                     last => format!("a number from {first} to {last}"),
                 };
-                ApiError::new(status::BAD_REQUEST, format!("{name}={text}"), expected)
+                ApiError::new(
+                    status::BAD_REQUEST,
+                    format!("{name}={text} can't be"),
+                    expected,
+                )
             })
         };
         Ok(Page {
@@ -199,7 +203,11 @@ impl Call<'_> {
         let order = Order::ALL.iter().find(|(known, _)| known == word);
         order.map(|(_, order)| *order).ok_or_else(|| {
             let words = Order::ALL.map(|(word, _)| word).join(", ");
-            ApiError::new(status::BAD_REQUEST, format!("{SORT}={word}"), words)
+            ApiError::new(
+                status::BAD_REQUEST,
+                format!("{SORT}={word} can't be"),
+                words,
+            )
         })
     }
 

@@ -35,7 +35,12 @@ impl ApiError {
         let words = words.to_string();
         match words.rsplit_once("expected ") {
             Some((error, expected)) if !error.trim().is_empty() => {
-                let error = error.trim_end().trim_end_matches([';', ',', ':']);
+                let error = error.trim_end();
+                // Behind a colon, they name no more than what is wrong.
+                let error = match error.strip_suffix(':') {
+                    Some(what) => format!("{what} can't be"),
+                    None => error.trim_end_matches([';', ',']).to_owned(),
+                };
                 ApiError::new(status, error, expected)
             }
             Some((_, expected)) => {

@@ -15,6 +15,7 @@ mod dispatch;
 mod error;
 mod message;
 mod misbehaviours;
+mod moves;
 mod openapi;
 mod resources;
 mod routes;
@@ -32,12 +33,13 @@ pub use dispatch::answer;
 pub use error::ApiError;
 pub use message::{Body, JSON, Request, Response};
 pub use misbehaviours::MisbehaveDocument;
+pub use moves::{MoveDocument, MoveVm, MovedVm};
 pub use openapi::description;
 pub use resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
     ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, MarkSoFar, MoveVm, MovedVm, Order, PAGE, PHASES_TOLD, Page, PhaseDocument,
-    RecentDocument, SetMark, VmDocument,
+    MarkDocument, MarkSoFar, Order, PAGE, PHASES_TOLD, Page, PhaseDocument, RecentDocument,
+    SetMark, VmDocument,
 };
 pub use routes::{ROUTES, Route};
 pub use token::{Credentials, LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};

@@ -423,35 +423,6 @@ pub struct MarkDocument {
     pub time_ns: u64,
 }
 
-/// A move to make now.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MoveVm {
-    /// The VM, where it goes, and how it announces itself there, as after `--move`, without a time:
-    /// `vm3:leaf1,announce=rarp,count=3`.
-    #[serde(rename = "move")]
-    pub order: String,
-    /// Moves in all, there and back, as after `--repeat`; one by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub repeat: Option<u32>,
-}
-
-/// A move that was made; further ones follow where it is repeated. Reports tell what the flows of the VM missed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct MovedVm {
-    /// The VM.
-    pub vm: String,
-    /// Where it was, such as `leaf0`.
-    pub from: String,
-    /// Where it is.
-    pub to: String,
-    /// When the change of its link began, in nanoseconds since the set-up began, as the lab, its events and `--trace` tell time.
-    pub time_ns: u64,
-    /// How long that took.
-    pub netlink_ns: u64,
-}
-
 /// It was done, and there is no more to say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Done {}

@@ -9,10 +9,11 @@ use super::controlled::Capturing;
 use super::dispatch::{Call, json, metrics, stream};
 use super::message::Response;
 use super::misbehaviours::MisbehaveDocument;
+use super::moves::{MoveDocument, MoveVm, MovedVm};
 use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
-    ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, MoveVm,
-    MovedVm, SetMark, VmDocument,
+    ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, SetMark,
+    VmDocument,
 };
 use super::{ApiError, Controlled, ListOf, Order, Work, openapi, status};
 use crate::report::MisbehaviourSummary;
@@ -345,6 +346,27 @@ pub const ROUTES: &[Route] = &[
         response: Content::Json(schema::<MarkDocument>),
         errors: &[status::BAD_REQUEST, status::CONFLICT],
         handle: |lab, call| json(status::CREATED, &lab.mark(call.body()?)?),
+        ..GET
+    },
+    Route {
+        path: "/moves",
+        id: "listMoves",
+        doc: "The moves that were made, and behind them those of the present phase that are to come",
+        query: PAGED,
+        response: Content::Json(schema::<List<MoveDocument>>),
+        handle: |lab, call| json(status::OK, &lab.moves(call.page()?)),
+        ..GET
+    },
+    Route {
+        method: "DELETE",
+        path: "/moves/{vm}",
+        id: "endMoves",
+        doc: "Has the moves of VMs that are to come not made, such as the rest of a repeated one",
+        path_doc: "VMs: vm3, vm[0-9], all, or the name of a group",
+        query: PAGED,
+        response: Content::Json(schema::<List<MoveDocument>>),
+        errors: &[status::BAD_REQUEST, status::NOT_FOUND, status::CONFLICT],
+        handle: |lab, call| json(status::OK, &lab.end_moves(&call.parameter, call.page()?)?),
         ..GET
     },
     Route {

@@ -15,18 +15,14 @@ pub const DROPPED_BYTES: usize = 96;
 pub struct FrameDrop {
     /// The time of the drop, of the run's clock.
     pub at: Instant,
-    /// The number of frames: 1, except of what a TAP did not take of several frames that passed by XDP.
-    pub count: u32,
     /// The place.
     pub place: DropPlace,
-    /// The reason by the kernel's own name, without `SKB_DROP_REASON_`: `FULL_RING`, `NOT_SPECIFIED`. Where frames pass by
-    /// XDP, the error, `ENETDOWN`, or `FULL_RING` again.
+    /// The reason by the kernel's own name, without `SKB_DROP_REASON_`: `FULL_RING`, `NOT_SPECIFIED`. The switch in memory has
+    /// the same words, and `ENETDOWN` of a link that is down.
     pub reason: KernelName,
-    /// The kernel's function that dropped it, such as `tun_net_xmit`; empty if the kernel does not tell. Where frames pass by
-    /// XDP, the tracepoint: `xdp_redirect_err`, `xdp_devmap_xmit`.
+    /// The kernel's function that dropped it, such as `tun_net_xmit`; empty if the kernel does not tell.
     pub function: KernelName,
-    /// The first bytes of the frame, with the VLAN tag that the kernel has taken off it, or a bridge has put it in. None where
-    /// frames pass by XDP.
+    /// The first bytes of the frame, with the VLAN tag that the kernel has taken off it, or a bridge has put it in.
     pub frame: FrameHead,
 }
 

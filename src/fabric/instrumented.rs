@@ -454,6 +454,7 @@ impl<F: Fabric> Instrumented<F> {
     pub fn release(&mut self, now: Instant) -> Option<Released> {
         let edge = self.edge.as_deref_mut()?;
         let (fabric, moved) = (&mut self.fabric, &mut self.moved);
+        let mut refusal = None;
         let released = edge.impair.as_mut().and_then(|impair| {
             impair.release(now, |vm, frame| {
                 let mut written = Write::Sent;
@@ -465,9 +466,23 @@ impl<F: Fabric> Instrumented<F> {
                     Some(moved) => moved.writing(fabric, now, (vm, frame), write),
                     None => _ = write(fabric),
                 }
+                if let Write::Dropped(reason) = written {
+                    refusal = Some((vm, frame.to_vec(), reason));
+                }
                 written
             })
         });
+        if let Some((vm, frame, reason)) = refusal {
+            // It was shown as one that is held.
+            let observed = Observed {
+                vm,
+                direction: Direction::Out,
+                frame: &frame,
+                impaired: Impaired::default(),
+                refused: Some(reason),
+            };
+            self.each(|instrument| instrument.frame(now, &observed));
+        }
         let released = released.or_else(|| self.misbehave_now(now))?;
         // It may have been the last thing that was held.
         self.set_watched();

@@ -36,7 +36,7 @@ pub fn check_copies_of(rate: u64, ports: usize) -> Result<(), String> {
     }
     let most = MOST_COPIES / others.max(1);
     Err(format!(
-        "{rate} frames/s to {ports} ports are {copies} copies a second; expected {most} frames/s at most, or fewer VMs"
+        "{rate} frames/s, each to {others} others, are {copies} copies a second; expected {most} frames/s at most, or fewer VMs"
     ))
 }
 

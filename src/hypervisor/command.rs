@@ -27,6 +27,8 @@ pub enum Command {
     StopVms(Vec<VmId>),
     /// This VM moves to another place of the fabric, and announces itself there. It keeps all else: addresses, tables, pings.
     Move(VmId, Box<Relocation>),
+    /// The moves of these VMs that are still to come in the present phase, those of a repeated one among them, are not made.
+    EndMoves(Vec<VmId>),
     /// Flows are added, and ping from now on: in the present phase, as the others of it, and in those to come. Without a
     /// phase one without end begins. With a pace of their own they keep to that whatever the phases do, until they end, or
     /// the run does.
@@ -110,6 +112,7 @@ impl<F: Fabric> Hypervisor<F> {
             Command::Move(vm, relocation) => {
                 return self.move_vm(now, vm, *relocation).map(Outcome::Moved);
             }
+            Command::EndMoves(vms) => self.lifecycle.forget_moves_of(&vms),
             Command::StartFlows(flows, pace) => {
                 let added = self.start_flows(now, flows, pace);
                 let added = added.map_err(CommandError::Refused)?;

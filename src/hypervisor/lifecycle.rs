@@ -212,6 +212,25 @@ impl Lifecycle {
         self.pending_vms.contains_key(&vm)
     }
 
+    /// The number of VMs that are to start.
+    pub(super) fn expected(&self) -> usize {
+        self.pending_vms.len()
+    }
+
+    /// The moves of the present phase that are still to come, the earliest first: when each is due.
+    pub(super) fn moves(&self) -> impl Iterator<Item = (Instant, VmId, &Relocation)> {
+        self.due.iter().filter_map(|(at, vm, due)| match due {
+            Due::Move(relocation) => Some((*at, *vm, &**relocation)),
+            _ => None,
+        })
+    }
+
+    /// Cancels the moves of `vms` that are still to come.
+    pub(super) fn forget_moves_of(&mut self, vms: &[VmId]) {
+        self.due
+            .retain(|(_, vm, due)| !matches!(due, Due::Move(_)) || !vms.contains(vm));
+    }
+
     /// Forgets VMs that will not start. Returns the flows that waited for them.
     fn forget_vms(&mut self, vms: &[VmId]) -> Vec<FlowId> {
         let mut flows = Vec::new();
@@ -368,10 +387,14 @@ impl<F: Fabric> Hypervisor<F> {
                 (Err(CommandError::Refused(_)), None) | (Ok(_), _) => {}
             }
         }
-        if let Some(vm) = self.lifecycle.starting.pop_front()
-            && let Err(error) = self.start_vm(now, vm)
-        {
-            self.start_refused(now, vm, &error.to_string());
+        if let Some(vm) = self.lifecycle.starting.pop_front() {
+            let started = self.check_flooded(0).and_then(|()| {
+                let started = self.start_vm(now, vm);
+                started.map_err(|error| error.to_string())
+            });
+            if let Err(why) = started {
+                self.start_refused(now, vm, &why);
+            }
         }
         Ok(true)
     }
@@ -415,6 +438,8 @@ impl<F: Fabric> Hypervisor<F> {
     /// Gives a VM up that can't start, with the flows that waited for it, and tells why.
     #[cold]
     fn start_refused(&mut self, now: Instant, vm: VmId, why: &str) {
+        let flows = self.lifecycle.forget_vms(&[vm]);
+        self.load.retire(&flows);
         let flows = self.lifecycle.forget_flows_of(vm);
         self.load.retire(&flows);
         self.fabric.tell(now, &Notice::StartRefused(vm, why));

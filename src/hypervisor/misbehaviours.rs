@@ -42,8 +42,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
         if misbehaviour.rate() > 0 {
             let rate = self.fabric.misbehaving_rate() + u64::from(misbehaviour.rate());
-            let ports = self.slots.iter().flatten().count();
-            check_copies_of(rate, ports)
+            check_copies_of(rate, self.ports())
                 .map_err(|why| format!("{vm} can't do {misbehaviour}: {why}"))?;
         }
         let seed = self.seed ^ u64::from(vm.0) ^ now.as_nanos();
@@ -69,6 +68,20 @@ impl<F: Fabric> Hypervisor<F> {
         self.fabric.tell(now, &notice);
         self.lifecycle.schedule(now + lasts, vm, Due::Behave);
         Ok(())
+    }
+
+    /// Checks that what VMs flood at present may go to `more` VMs than there are or are to start. The error says why not.
+    pub fn check_flooded(&self, more: usize) -> Result<(), String> {
+        match self.fabric.misbehaving_rate() {
+            0 => Ok(()),
+            rate => check_copies_of(rate, self.ports() + more)
+                .map_err(|why| format!("{why}, or an end of the misbehaviours before")),
+        }
+    }
+
+    /// The VMs that there are or that are to start.
+    fn ports(&self) -> usize {
+        self.slots.iter().flatten().count() + self.lifecycle.expected()
     }
 
     /// Carries out a misbehaviour that is due at `due` by the schedule of a phase, with which it ends. That it begins late makes

@@ -196,6 +196,11 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
+    /// The moves of the present phase that are still to come, the earliest first: when each is due, of which VM, and where to.
+    pub fn moves_to_come(&self) -> impl Iterator<Item = (Instant, VmId, &Relocation)> {
+        self.lifecycle.moves()
+    }
+
     /// Begins the records of a move. Returns its number.
     fn record_move(&mut self, vm: VmId, made: &Relocated, announcement: Announcement) -> usize {
         let mut peers: Vec<FlowId> = Vec::new();

@@ -2,6 +2,7 @@
 
 mod listen;
 mod misbehaviours;
+mod moves;
 mod present;
 mod works;
 

@@ -116,6 +116,9 @@ impl<'a> SimulatedLab<'a> {
         if plan.lab.filter {
             switch = switch.with_rx_filters();
         }
+        if plan.lab.neighbours.are_filled_in() {
+            switch = switch.with_filled_table();
+        }
         if let Some(frames) = plan.lab.tx_queue_length {
             switch = switch.with_queue(frames);
         }

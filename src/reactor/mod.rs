@@ -41,7 +41,6 @@ use crate::fabric::Fabric;
 use crate::hypervisor::{Hypervisor, Step};
 use nix::sys::signal::Signal;
 
-use crate::record::Recorder;
 use crate::system::{DeadlineTimer, StopSignals, SystemError};
 use crate::time::{Clock, Instant, LazyNow, MonotonicClock, earliest};
 use crate::vm::VmId;
@@ -61,6 +60,9 @@ pub const LAST_WAIT: Duration = Duration::from_secs(1);
 /// A signal that follows the first one within this time is a duplicate: `timeout(1)` signals its child and then the
 /// child's process group.
 const SAME_WISH: Duration = Duration::from_millis(100);
+/// For so long the drops that the poll reports wait for others. As long as one has not been looked at, the kernel wakes nobody
+/// for the next, which takes it longer than all else that it does to tell of one.
+const DROPS_WAIT: Duration = Duration::from_millis(1);
 
 /// The reason why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,7 +100,7 @@ pub struct Reactor {
     watchers: Watchers,
     /// The time by which the clients of the control socket have to be looked after.
     call_at: Option<Instant>,
-    /// The earliest time at which watchers or clients are to be looked after.
+    /// The earliest time at which watchers, clients or drops are to be looked after.
     next_look: Option<Instant>,
     /// Time at which the poll of this turn returned.
     polled_at: Instant,
@@ -118,6 +120,8 @@ pub struct Reactor {
     /// Time at which [`Reactor::run`] returned because of a client.
     called_at: Option<Instant>,
     fabric_news: FabricNews,
+    /// The time by which the drops that the poll has reported are looked at.
+    drops_at: Option<Instant>,
     /// Clients of the control socket that the poll has reported.
     ready: Ready,
 }
@@ -192,6 +196,7 @@ impl Reactor {
             has_news: false,
             called_at: None,
             fabric_news: FabricNews::default(),
+            drops_at: None,
             ready: Ready::default(),
         })
     }
@@ -226,7 +231,8 @@ impl Reactor {
     }
 
     fn set_next_look(&mut self) {
-        self.next_look = earliest(self.watchers.next_at(), self.call_at);
+        let next = earliest(self.watchers.next_at(), self.call_at);
+        self.next_look = earliest(next, self.drops_at);
     }
 
     /// Enables busy polling: for `span` after any work the reactor polls again instead of sleeping; without end for
@@ -369,7 +375,7 @@ impl Reactor {
         let now = self.read_clock(hypervisor);
         let now = self.let_write(hypervisor, now, false);
         if self.next_look.is_some_and(|at| at <= now) {
-            self.let_watch(now, hypervisor.recorder());
+            self.let_watch(hypervisor, now);
         }
         Ok(now)
     }
@@ -382,7 +388,8 @@ impl Reactor {
             hypervisor.look_at_links(self.polled_at);
         }
         if news.drops {
-            hypervisor.look_at_drops(self.polled_at);
+            self.drops_at.get_or_insert(self.polled_at + DROPS_WAIT);
+            self.set_next_look();
         }
     }
 
@@ -469,11 +476,16 @@ impl Reactor {
         Ok(())
     }
 
-    /// Calls the watcher if it is time to, and sees to it that clients are looked after in time.
+    /// Calls the watcher if it is time to, and sees to it that clients and drops are looked after in time.
     #[cold]
-    fn let_watch(&mut self, now: Instant, recorder: &Recorder) {
+    fn let_watch<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, now: Instant) {
         self.has_news |= self.call_at.is_some_and(|at| at <= now);
-        if self.watchers.look(now, recorder) {
+        if self.drops_at.is_some_and(|at| at <= now) {
+            self.drops_at = None;
+            hypervisor.look_at_drops(now);
+            self.set_next_look();
+        }
+        if self.watchers.look(now, hypervisor.recorder()) {
             self.pauses.skip(self.clock.now());
             self.set_next_look();
         }

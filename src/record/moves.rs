@@ -271,6 +271,18 @@ impl Moves {
         causes.retain(|(_, count)| *count > 0);
     }
 
+    /// All given up pings of `flow` that are put down to `from` are put down to `to`.
+    pub(super) fn attribute_all(&mut self, flow: FlowId, from: Cause, to: Cause) {
+        for gap in self.of_flow.get(&flow).into_iter().flatten() {
+            let Some(causes) = self.causes.get_mut(gap) else {
+                continue;
+            };
+            let place = causes.iter().position(|(cause, _)| *cause == from);
+            let pings = place.map_or(0, |place| causes.remove(place).1);
+            (0..pings).for_each(|_| add_to(causes, to));
+        }
+    }
+
     /// The ping `sequence` of `flow`, due at `due`, was given up, and is put down to `cause`.
     pub(super) fn failed(&mut self, flow: FlowId, (sequence, due): (u64, Instant), cause: Cause) {
         let unmeasured_from = self.unmeasured_from.get(&flow);
@@ -455,6 +467,13 @@ mod tests {
         expected.sort();
         assert_eq!(causes, expected);
         assert_eq!(moves.all()[0].gaps[1].lost, 4);
+        moves.attribute_all(FlowId(0), unknown, in_bridge);
+        moves.attribute_all(FlowId(3), unknown, in_bridge);
+        let mut causes = moves.causes(0, 1).to_vec();
+        causes.sort();
+        let mut expected = vec![(in_bridge, 2), (Cause::Late, 1), (Cause::Unresolved, 1)];
+        expected.sort();
+        assert_eq!(causes, expected);
         assert!(moves.causes(0, 0).is_empty() && moves.causes(1, 0).is_empty());
     }
 

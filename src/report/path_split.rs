@@ -218,6 +218,9 @@ pub(super) fn sentences(report: &Report, split: &PathSplitReport) -> Vec<String>
 
 /// The heading of the table.
 pub(super) fn heading(split: &PathSplitReport) -> String {
+    if split.pings == 0 {
+        return "No ping was followed to its end after the run, to split its way".to_owned();
+    }
     let pings = counted(split.pings, "ping");
     format!("Where the time of {pings} went that were followed after the run")
 }
@@ -227,12 +230,14 @@ pub(super) fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let Some(split) = &report.path_split else {
         return Ok(());
     };
-    let mut table = Table::new(1, &COLUMNS);
-    rows(report).into_iter().for_each(|row| table.row(row));
     writeln!(out)?;
     writeln!(out, "{}", heading(split))?;
-    for line in table.lines() {
-        writeln!(out, "  {line}")?;
+    if split.pings > 0 {
+        let mut table = Table::new(1, &COLUMNS);
+        rows(report).into_iter().for_each(|row| table.row(row));
+        for line in table.lines() {
+            writeln!(out, "  {line}")?;
+        }
     }
     for sentence in sentences(report, split) {
         writeln!(out, "  {sentence}")?;

@@ -42,6 +42,8 @@ pub struct Switch {
     stalls: Vec<Stall>,
     ports: Vec<Option<Port>>,
     table: HashMap<MacAddr, VmId>,
+    /// It is told where a VM is that is plugged in.
+    is_told: bool,
     /// The receive filters of the VMs' interfaces, if they are simulated.
     rx_index: Option<RxIndex>,
     /// The maximum number of frames in flight to one port.
@@ -82,6 +84,7 @@ impl Switch {
             stalls: Vec::new(),
             ports: Vec::new(),
             table: HashMap::new(),
+            is_told: false,
             rx_index: None,
             queue_length: None,
             queue_drops: 0,
@@ -97,6 +100,12 @@ impl Switch {
     /// then takes time only for the VMs that accept it. Call it before any VM is plugged in.
     pub fn with_rx_filters(mut self) -> Switch {
         self.rx_index = Some(RxIndex::default());
+        self
+    }
+
+    /// Has the table filled in: it is told of each VM that is plugged in, as bridges are where neighbours are told.
+    pub fn with_filled_table(mut self) -> Switch {
+        self.is_told = true;
         self
     }
 
@@ -153,7 +162,6 @@ impl Switch {
         }
         dropped.drops.push(FrameDrop {
             at,
-            count: 1,
             place: DropPlace::Port(vm),
             reason: KernelName::new(reason),
             function: KernelName::new(""),
@@ -174,6 +182,9 @@ impl Fabric for Switch {
         }
         if let Some(port) = self.ports.get_mut(vm.index()) {
             *port = Some(Port::default());
+        }
+        if self.is_told {
+            self.table.insert(rx_filter.mac, vm);
         }
         Ok(())
     }

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
-use std::ffi::CStr;
 use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -180,19 +179,15 @@ fn map_refused(error: MapError) -> LoadError {
     }
 }
 
-/// Has the kernel run `program` at the raw tracepoint of that name, until what is returned is closed; `None` if the program
-/// knows its tracepoint, as a [typed](ProgramKind::Typed) one does.
-pub(super) fn attach_to_tracepoint(
-    program: &OwnedFd,
-    name: Option<&CStr>,
-) -> Result<OwnedFd, Errno> {
+/// Has the kernel run a [typed](ProgramKind::Typed) program at its tracepoint, until what is returned is closed.
+pub(super) fn attach_to_tracepoint(program: &OwnedFd) -> Result<OwnedFd, Errno> {
     let attach = TracepointOpen {
-        name: name.map_or(0, |name| name.as_ptr() as u64),
+        name: 0,
         program: program.as_raw_fd() as u32,
         unused: 0,
     };
     #[allow(unsafe_code)]
-    // SAFETY: the kernel reads a string that ends in NUL, if there is one, which outlives the call.
+    // SAFETY: the kernel reads numbers, of which none is an address.
     let link = unsafe { bpf(RAW_TRACEPOINT_OPEN, &attach) }?;
     #[allow(unsafe_code)]
     // SAFETY: the kernel has just made this descriptor for us.

@@ -281,7 +281,11 @@ impl Vm {
         let untagged = buffer.get_mut(start..).unwrap_or_default();
         let reacted = self.react(now, untagged, length.saturating_sub(start));
         self.is_dirty |= reacted.is_err();
-        if reacted.is_err() {
+        // What makes room for a fragment is an older datagram than the one it is of.
+        if reacted
+            .as_ref()
+            .is_err_and(|ignored| *ignored != Ignored::ReassemblyFull)
+        {
             self.keep_ignored(buffer.get(start..length).unwrap_or_default());
         }
         match reacted {

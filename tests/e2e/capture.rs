@@ -632,7 +632,7 @@ fn a_capture_that_can_not_be_is_refused_in_a_line() {
         ),
         (
             "--capture /dev/null --capture-vms some",
-            "--capture-vms some: expected vmI, vm[I-J], the name of a group, or all",
+            "--capture-vms some: \"some\" names no VMs; expected vmI, vm[I-J], the name of a group, or all",
         ),
         (
             "--capture /dev/null --capture-limit 9",

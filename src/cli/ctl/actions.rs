@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tap_reactor::control::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, ControlAddress,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, List,
-    LoadDocument, MarkDocument, MoveVm, MovedVm, SetMark, VmDocument,
+    LoadDocument, MarkDocument, SetMark, VmDocument,
 };
 use tap_reactor::experiment::options::Kind;
 use tap_reactor::experiment::{MOST_PINGS, Setting, SettingError};
@@ -250,15 +250,6 @@ pub fn mark(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
     };
     let body = post(client, "/marks", &wish)?;
     show(&body, json, |mark: MarkDocument| text::mark(&mark))
-}
-
-pub fn move_vm(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
-    let wish = MoveVm {
-        order: format!("{}:{}", call.operand(0), call.operand(1)),
-        repeat: call.given_number("repeat")?,
-    };
-    let body = post(client, "/moves", &wish)?;
-    show(&body, json, |moved: MovedVm| text::moved(&moved))
 }
 
 /// The files that a report goes to.

@@ -4,7 +4,7 @@ use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{Origin, Setting, Settings};
 
 use super::client::Client;
-use super::{CtlError, TOKEN, UsageError, actions, misbehave, shell, watch};
+use super::{CtlError, TOKEN, UsageError, actions, misbehave, moving, shell, watch};
 use crate::cli::help;
 use crate::cli::options;
 
@@ -238,7 +238,20 @@ pub const COMMANDS: &[Command] = &[
         ],
         options: &["repeat"],
         about: "Moves a VM while its flows go on, as after --move: move vm3 leaf1, or leaf1,announce=rarp",
-        run: actions::move_vm,
+        run: moving::move_vm,
+    },
+    Command {
+        name: "moves",
+        about: "The moves so far, and those that are to come",
+        run: moving::moves,
+        ..PLAIN
+    },
+    Command {
+        name: "end-moves",
+        operands: &[needed("VMS", OperandKind::Vms)],
+        about: "Has the moves of VMs that are to come not made, such as the rest of a repeated one: vm3, vm[0-9], all or a group",
+        run: moving::end_moves,
+        ..PLAIN
     },
     Command {
         name: "report",

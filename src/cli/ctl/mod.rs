@@ -8,6 +8,7 @@ mod actions;
 mod client;
 mod command;
 mod misbehave;
+mod moving;
 mod shell;
 mod text;
 mod watch;

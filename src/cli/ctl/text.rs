@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tap_reactor::control::{
     AddedFlows, CaptureSoFar, ChangedVms, FlowDocument, ImpairmentsDocument, LabDocument, LabState,
-    LoadDocument, MarkDocument, MovedVm, VmDocument,
+    LoadDocument, MarkDocument, VmDocument,
 };
 use tap_reactor::escape::escaped;
 use tap_reactor::record::{Count, LatencySummary, Totals};
@@ -68,7 +68,7 @@ const fn state(state: LabState) -> &'static str {
 }
 
 /// Time since the set-up began.
-fn time(nanos: u64) -> String {
+pub fn time(nanos: u64) -> String {
     format!("{:.1} s", nanos as f64 / 1e9)
 }
 
@@ -364,14 +364,6 @@ pub fn captures(captures: &[CaptureSoFar]) -> String {
         }
     }
     lines(&table.lines()) + &lines(&told)
-}
-
-/// A move that was made.
-pub fn moved(moved: &MovedVm) -> String {
-    let MovedVm { vm, from, to, .. } = moved;
-    let [vm, from, to] = [vm, from, to].map(|name| escaped(name));
-    let took = span(moved.netlink_ns);
-    format!("{vm} moved from {from} to {to} in {took}\n")
 }
 
 /// A mark that was set.

@@ -74,7 +74,8 @@ impl PlanContext<'_> {
         if let Some(group) = self.groups.iter().find(|group| group.name == Some(who)) {
             return Ok(group.first..=group.first + group.vms.saturating_sub(1));
         }
-        let selection: Selection = who.parse().map_err(|_| expected.to_owned())?;
+        let no_vms = |_| format!("{who:?} names no VMs; {expected}");
+        let selection: Selection = who.parse().map_err(no_vms)?;
         let vms = selection.range(self.vms.len() as u32);
         vms.map_err(|error| error.to_string())
     }

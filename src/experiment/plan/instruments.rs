@@ -110,10 +110,12 @@ fn selected(setting: &Setting, groups: &[Group<'_>], vms: u32) -> Result<String,
         .find(|group| group.name == Some(setting.text.as_str()));
     let selection = match group {
         Some(group) => Selection::Range(group.first, group.first + group.vms - 1),
-        None => setting
-            .text
-            .parse()
-            .map_err(|_| setting.error("expected vmI, vm[I-J], the name of a group, or all"))?,
+        None => setting.text.parse().map_err(|_| {
+            let text = &setting.text;
+            setting.error(format_args!(
+                "{text:?} names no VMs; expected vmI, vm[I-J], the name of a group, or all"
+            ))
+        })?,
     };
     selection.range(vms).map_err(|why| setting.error(why))?;
     Ok(match selection {

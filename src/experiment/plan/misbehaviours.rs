@@ -157,11 +157,16 @@ fn misbehaviour(
     };
     let after = schedule.map(|schedule| schedule.split_once('+').map_or(schedule, |(at, _)| at));
     let time = |text: &str| {
-        let time = span(text.trim()).filter(|time| *time <= LONGEST_MISBEHAVIOUR);
+        let text = text.trim();
+        let time = span(text);
+        let why = match time {
+            Some(_) => "is too long",
+            None => "is no time",
+        };
+        let time = time.filter(|time| *time <= LONGEST_MISBEHAVIOUR);
         time.ok_or_else(|| {
             setting.error(format_args!(
-                "{}: expected a time up to an hour, such as 5s",
-                text.trim()
+                "{text:?} {why}; expected a time up to an hour, such as 5s"
             ))
         })
     };
@@ -262,7 +267,7 @@ fn check_times(
 fn kind(setting: &Setting, text: &str) -> Result<Misbehaviour, SettingError> {
     let misbehaviour = named(setting, text)?;
     let checked = misbehaviour.check().map(|()| misbehaviour);
-    checked.map_err(|expected| setting.error(format_args!("{text}: {expected}")))
+    checked.map_err(|expected| setting.error(format_args!("{text:?} can't be; {expected}")))
 }
 
 /// The same, whose numbers and address are not checked yet.
@@ -271,13 +276,15 @@ fn named(setting: &Setting, text: &str) -> Result<Misbehaviour, SettingError> {
         Some((name, value)) => (name, value.trim()),
         None => (text, ""),
     };
-    let error = |why: &str| setting.error(format_args!("{text}: {why}"));
+    let error = |why: &str| setting.error(why);
     let names = || Misbehaviour::DEFAULTS.iter().map(|each| each.name());
     let mut all = Misbehaviour::DEFAULTS.into_iter();
     let default = all.find(|each| each.name() == name).ok_or_else(|| {
         let meant = suggestion(name, "", names());
         let names = names().collect::<Vec<_>>().join(", ");
-        error(&format!("expected one of {names}{meant}"))
+        error(&format!(
+            "{name:?} is no misbehaviour; expected one of {names}{meant}"
+        ))
     })?;
     let read = match (default, value) {
         (Misbehaviour::Slow(_), _) => span(value).map(Misbehaviour::Slow),
@@ -290,7 +297,7 @@ fn named(setting: &Setting, text: &str) -> Result<Misbehaviour, SettingError> {
         (Misbehaviour::Loop(_), _) => rate(value).map(Misbehaviour::Loop),
         (Misbehaviour::Silent | Misbehaviour::WrongMac, _) => None,
     };
-    read.ok_or_else(|| error(default.expected()))
+    read.ok_or_else(|| error(&format!("{text:?} can't be; {}", default.expected())))
 }
 
 fn flap(text: &str) -> Option<Misbehaviour> {
@@ -407,10 +414,14 @@ mod tests {
             ("vm9:silent", "expected"),
             ("vm4:silnt", "did you mean silent?"),
             ("vm4:", "expected one of silent, slow, flap"),
-            ("vm4:silent 5", "silent 5: expected the word alone"),
+            (
+                "vm4:silent 5",
+                "\"silent 5\" can't be; expected the word alone",
+            ),
+            ("vm4:silnt", "\"silnt\" is no misbehaviour; expected one of"),
             (
                 "vm4:slow",
-                "slow: expected a time up to an hour, such as slow 50ms",
+                "\"slow\" can't be; expected a time up to an hour, such as slow 50ms",
             ),
             (
                 "vm4:steal 10.77.0.6",
@@ -441,8 +452,14 @@ mod tests {
                 "vm4:mac-flood 100000/s",
                 "400000 copies a second; expected 62500 frames/s at most",
             ),
-            ("vm4:silent@x", "x: expected a time up to an hour"),
-            ("vm4:silent+2h", "2h: expected a time up to an hour"),
+            (
+                "vm4:silent@x",
+                "\"x\" is no time; expected a time up to an hour",
+            ),
+            (
+                "vm4:silent+2h",
+                "\"2h\" is too long; expected a time up to an hour",
+            ),
             ("vm4:silent+0s", "it lasts no time; expected more"),
             (
                 "vm4:silent@10s",

@@ -27,7 +27,7 @@ impl Experiment {
     pub fn vms_named(&self, who: &str) -> Result<Vec<VmId>, SettingError> {
         self.in_context(None, |context| {
             let vms = context.selected(who, WHO);
-            let vms = vms.map_err(|why| SettingError::new(format_args!("{who}: {why}")))?;
+            let vms = vms.map_err(SettingError::new)?;
             Ok(vms.map(VmId).collect())
         })
     }

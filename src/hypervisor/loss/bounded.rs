@@ -29,6 +29,11 @@ impl<T> Bounded<T> {
     }
 
     /// Returns the value of `key`.
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
+        self.values.get(&key).map(|(_, value)| value)
+    }
+
+    /// The same, to be changed.
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         self.values.get_mut(&key).map(|(_, value)| value)
     }

@@ -78,6 +78,15 @@ impl Evidence {
         facts.push(fact);
     }
 
+    /// Returns true if a frame of a ping that was due at `due` is known to have been dropped where it has to pass.
+    pub(super) fn decides(&self, key: Key, due: Instant) -> bool {
+        let facts = self.0.get(key);
+        facts.is_some_and(|facts| {
+            let mut of_ping = facts.iter().filter(|fact| fact.at >= due);
+            of_ping.any(|fact| fact.strength == Strength::Decisive)
+        })
+    }
+
     /// Takes what is known of a ping that was due at `due`.
     pub(super) fn take(&mut self, key: Key, due: Instant) -> Option<Fact> {
         let facts = self.0.remove(key)?;
@@ -108,7 +117,7 @@ fn judge<'a>(facts: impl Iterator<Item = &'a Fact> + Clone) -> Option<Fact> {
 }
 
 /// Why a frame that came to several others did.
-pub(super) const FLOODED: &str = "flooded";
+const FLOODED: &str = "flooded";
 
 /// The attribution of a frame of which a copy came to `vm`, which it was not for.
 pub(super) const fn elsewhere(way: Way, vm: VmId) -> Attribution {

@@ -31,11 +31,15 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(search) = &self.loss_search else {
             return;
         };
+        let key = Key::of(vm, ping);
         // Very many may fail in one go.
         if search.looked_at != Some(now) {
-            self.look_at_drops(now);
+            // A look at each whose cause is known would have the kernel wake this process for each.
+            match search.evidence.decides(key, due) {
+                true => self.look_at_impaired(),
+                false => self.look_at_drops(now),
+            }
         }
-        let key = Key::of(vm, ping);
         let Some(search) = &mut self.loss_search else {
             return;
         };

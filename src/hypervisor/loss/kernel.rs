@@ -1,6 +1,6 @@
 //! What the kernel's reasons for dropping a frame mean for the ping that it carried.
 
-use super::evidence::{FLOODED, Strength, elsewhere};
+use super::evidence::{Strength, elsewhere};
 use super::obstacle::{LINK_DOWN, TOO_LARGE};
 use crate::fabric::{DropPlace, FrameDrop};
 use crate::record::{Attribution, Cause, Place, Way, Why};
@@ -32,13 +32,9 @@ const REASONS: &[(&str, Cause)] = &[
     ("VLAN_FILTER", Cause::InBridge),
     ("TC_EGRESS", Cause::BehindBridge),
     ("QDISC_DROP", Cause::BehindBridge),
-    // Of the switch in memory: the destination is at the port that the frame comes by.
+    // Of the switch in memory: the destination is at the port that the frame comes by, or its link is down.
     ("SAME_PORT", Cause::InBridge),
-    // Where frames pass by XDP.
     ("ENETDOWN", Cause::Absent),
-    ("EINVAL", Cause::Absent),
-    ("EMSGSIZE", Cause::InBridge),
-    ("ENOSPC", Cause::QueueFull),
 ];
 
 /// The causes of other reasons, by how the function that gave them begins.
@@ -47,10 +43,7 @@ const FUNCTIONS: &[(&str, Cause)] = &[
     ("tun_get_user", Cause::Refused),
     // Nobody has the destination's TAP open.
     ("tun_net_xmit", Cause::Absent),
-    ("tun_xdp_xmit", Cause::QueueFull),
-    ("xdp_devmap_xmit", Cause::QueueFull),
     ("do_xdp_generic", Cause::InBridge),
-    ("xdp_", Cause::InBridge),
     ("br_", Cause::InBridge),
     ("__netif_receive_skb", Cause::BeforeBridge),
     ("ip", Cause::BehindBridge),
@@ -69,11 +62,7 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
             .destination
             .is_some_and(|destination| destination != vm)
     {
-        let mut what = elsewhere(way, vm);
-        if drop.count > 1 {
-            (what.place, what.why) = (Place::Others, Some(Why::State(FLOODED)));
-        }
-        return (what, Strength::Elsewhere);
+        return (elsewhere(way, vm), Strength::Elsewhere);
     }
     let (reason, function) = (drop.reason.as_str(), drop.function.as_str());
     if let (DropPlace::Link(link), "OTHERHOST") = (drop.place, reason) {
@@ -280,20 +269,7 @@ mod tests {
                 Cause::BehindBridge,
                 Passing,
             ),
-            (
-                "ENETDOWN",
-                "xdp_redirect_err",
-                port(0),
-                Cause::Absent,
-                Decisive,
-            ),
-            (
-                "EMSGSIZE",
-                "xdp_redirect_err",
-                port(0),
-                Cause::InBridge,
-                Decisive,
-            ),
+            ("ENETDOWN", "", port(1), Cause::Absent, Decisive),
             ("XDP", "do_xdp_generic", port(0), Cause::InBridge, Decisive),
             // Nobody knows these.
             (
@@ -329,7 +305,6 @@ mod tests {
         for (reason, function, place, cause, strength) in table {
             let drop = FrameDrop {
                 at: Instant::ZERO,
-                count: 1,
                 place,
                 reason: KernelName::new(reason),
                 function: KernelName::new(function),

@@ -212,15 +212,20 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         search.looked_at = Some(now);
-        for ping in self.fabric.take_impaired_pings() {
-            self.note_impaired(&ping);
-        }
+        self.look_at_impaired();
         let drops = self.fabric.frame_drops();
         if drops.missed > 0 {
             self.recorder.drops_missed(drops.missed);
         }
         for drop in &drops.drops {
             self.note_drop(now, drop);
+        }
+    }
+
+    /// Takes note of the frames that impairments and misbehaving VMs have dropped or changed since the last call.
+    fn look_at_impaired(&mut self) {
+        for ping in self.fabric.take_impaired_pings() {
+            self.note_impaired(&ping);
         }
     }
 }

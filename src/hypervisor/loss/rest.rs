@@ -59,6 +59,10 @@ impl<F: Fabric> Hypervisor<F> {
             let open: Vec<OpenFlow> = open.filter(|of| of.open() > 0).collect();
             let rows = eliminate(target, balance, &open, &mut dropped);
             for (of, rows) in open.iter().zip(rows) {
+                // Which of them was lost to what nobody knows, unless they were all lost to one.
+                if let [(to, _)] = rows.as_slice() {
+                    self.recorder.attribute_rest(of.id, to.cause);
+                }
                 // Phases that do not count are the first.
                 let mut uncounted = of.uncounted;
                 for (to, pings) in rows {

@@ -59,15 +59,4 @@ where
         }
         Ok(self.list_misbehaviours(page))
     }
-
-    /// Ends the misbehaviours of the VMs that `who` names.
-    pub(super) fn end_misbehaviours_of(
-        &mut self,
-        who: &str,
-        page: Page,
-    ) -> Result<List<MisbehaviourSummary>, ApiError> {
-        let vms = self.lab.vms_named(who)?;
-        self.carry_out(Command::Behave(vms))?;
-        Ok(self.list_misbehaviours(page))
-    }
 }

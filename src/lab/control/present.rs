@@ -7,8 +7,8 @@ use super::Control;
 use crate::control::{
     AddFlows, AddVms, ApiError, CaptureDocument, CaptureSoFar, Capturing, Controlled, Done,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, MarkSoFar, MisbehaveDocument, MoveVm, MovedVm, PHASES_TOLD, Page, PhaseDocument,
-    RecentDocument, SetMark, VmDocument, status,
+    MarkDocument, MarkSoFar, MisbehaveDocument, MoveDocument, MoveVm, MovedVm, PHASES_TOLD, Page,
+    PhaseDocument, RecentDocument, SetMark, VmDocument, status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
@@ -84,7 +84,7 @@ where
     }
 
     /// Makes sure that the lab can be changed still.
-    fn check_changeable(&self) -> Result<(), ApiError> {
+    pub(super) fn check_changeable(&self) -> Result<(), ApiError> {
         match self.control.end {
             None => Ok(()),
             Some(end) => {
@@ -195,7 +195,11 @@ fn not_one_pacing() -> ApiError {
 fn pace(wish: &AddFlows) -> Result<Option<Pace>, ApiError> {
     let pacing = pacing(wish.rate, wish.interval.as_deref(), wish.window)?;
     match (pacing, wish.count) {
-        (_, Some(0)) => Err(ApiError::new(status::BAD_REQUEST, "count=0", "1 or more")),
+        (_, Some(0)) => Err(ApiError::new(
+            status::BAD_REQUEST,
+            "count=0 can't be",
+            "1 or more",
+        )),
         (None, Some(_)) => {
             let error = "count without a pace of these flows";
             let expected = "one of rate, interval and window with it";
@@ -289,6 +293,8 @@ where
 
     fn plan_vms(&mut self, wish: AddVms) -> Result<Range<u32>, ApiError> {
         self.check_changeable()?;
+        let flooded = self.lab.hypervisor.check_flooded(wish.vms as usize);
+        flooded.map_err(|why| ApiError::in_words(status::CONFLICT, &why))?;
         Ok(self.lab.plan_vms(wish.vms)?)
     }
 
@@ -431,7 +437,9 @@ where
     }
 
     fn behave(&mut self, who: &str, page: Page) -> Result<List<MisbehaviourSummary>, ApiError> {
-        self.end_misbehaviours_of(who, page)
+        let vms = self.vms_named(who)?;
+        self.carry_out(Command::Behave(vms))?;
+        Ok(self.list_misbehaviours(page))
     }
 
     fn captures(&mut self, page: Page) -> List<CaptureSoFar> {
@@ -534,22 +542,17 @@ where
     }
 
     fn move_vm(&mut self, wish: MoveVm) -> Result<MovedVm, ApiError> {
-        self.check_changeable()?;
-        let (vm, relocation) = self.lab.move_of(&wish.order, wish.repeat)?;
-        let started = self.lab.started;
-        match self.carry_out(Command::Move(vm, Box::new(relocation)))? {
-            Outcome::Moved(moved) => Ok(MovedVm {
-                vm: vm.to_string(),
-                from: moved.from.to_string(),
-                to: moved.to.to_string(),
-                time_ns: moved.began.nanos_since(started),
-                netlink_ns: moved.ready.nanos_since(moved.began),
-            }),
-            _ => {
-                let error = format!("{vm} was not moved");
-                Err(ApiError::new(status::INTERNAL_ERROR, error, "a move"))
-            }
-        }
+        self.make_move(&wish)
+    }
+
+    fn moves(&mut self, page: Page) -> List<MoveDocument> {
+        self.list_moves(page)
+    }
+
+    fn end_moves(&mut self, who: &str, page: Page) -> Result<List<MoveDocument>, ApiError> {
+        let vms = self.vms_named(who)?;
+        self.carry_out(Command::EndMoves(vms))?;
+        Ok(self.list_moves(page))
     }
 
     fn report(&mut self, builder: &mut Builder) -> Option<Report> {

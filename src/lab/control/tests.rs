@@ -205,6 +205,8 @@ fn every_route_answers_as_it_is_described() {
             "/moves",
             r#"{"move": "vm0:leaf1,announce=rarp", "repeat": 2}"#,
         ),
+        ("GET", "/moves", "/moves?limit=5", ""),
+        ("DELETE", "/moves/{vm}", "/moves/vm0", ""),
         ("GET", "/report", "/report", ""),
         ("GET", "/report.{format}", "/report.json", ""),
         ("GET", "/report.{format}", "/report.csv", ""),
@@ -1009,6 +1011,179 @@ fn vms_that_misbehave_before_one_that_can_not_are_told() {
         lab.carry_out(Command::Behave(vec![VmId(0), VmId(1)]))
             .unwrap();
     }
+}
+
+#[test]
+fn moves_to_come_are_told_behind_those_that_were_made_and_can_be_ended() {
+    let (mut lab, _folder) = lab();
+    for order in ["vm0:leaf1,every=1s", "vm1:leaf1,every=10s"] {
+        let body = json!({ "move": order, "repeat": 5 }).to_string();
+        assert_eq!(ask(&mut lab, "POST", "/moves", &body).status, 201);
+    }
+    pass(&mut lab, Duration::from_millis(1_500));
+    // The VM, where from and to, whether it is made, and how many come with it.
+    let told = |response: &Response| -> Vec<(String, String, String, bool, u64)> {
+        let document = document(response);
+        let items = document["items"].as_array().unwrap();
+        assert_eq!(document["total"], items.len());
+        let word = |item: &Value, name: &str| item[name].as_str().unwrap_or("").to_owned();
+        let row = |item: &Value| {
+            let [vm, from, to] = ["vm", "from", "to"].map(|name| word(item, name));
+            let is_made = item["netlink_ns"].is_u64();
+            (vm, from, to, is_made, item["to_come"].as_u64().unwrap())
+        };
+        items.iter().map(row).collect()
+    };
+    let row = |vm: &str, from: &str, to: &str, is_made, to_come| {
+        let [vm, from, to] = [vm, from, to].map(str::to_owned);
+        (vm, from, to, is_made, to_come)
+    };
+    let made = [
+        row("vm0", "leaf0", "leaf1", true, 0),
+        row("vm1", "leaf0", "leaf1", true, 0),
+        row("vm0", "leaf1", "leaf0", true, 0),
+    ];
+    let [of_vm0, of_vm1] = [
+        row("vm0", "", "back", false, 3),
+        row("vm1", "", "back", false, 4),
+    ];
+    let all = ask(&mut lab, "GET", "/moves", "");
+    let expected = [&made[..], &[of_vm0, of_vm1.clone()]].concat();
+    assert_eq!(told(&all), expected);
+    let due = document(&all)["items"][3]["time_ns"].as_u64().unwrap();
+    assert!(due > lab.now().nanos_since(Instant::ZERO), "{due}");
+    let ended = ask(&mut lab, "DELETE", "/moves/vm0", "");
+    let expected = [&made[..], &[of_vm1]].concat();
+    assert_eq!((ended.status, told(&ended)), (200, expected.clone()));
+    pass(&mut lab, Duration::from_secs(3));
+    assert_eq!(told(&ask(&mut lab, "GET", "/moves", "")), expected);
+    let nobody = ask(&mut lab, "DELETE", "/moves/zz", "");
+    assert_eq!(nobody.status, 404);
+}
+
+#[test]
+fn an_error_names_what_is_wrong_and_what_is_expected() {
+    let (mut lab, _folder) = lab();
+    let vms = "vmI, vm[I-J], all or the name of a group";
+    let times = "a time up to an hour, such as 5s";
+    for (method, target, body, status, error, expected) in [
+        (
+            "DELETE",
+            "/misbehaviours/zz",
+            "",
+            404,
+            r#""zz" names no VMs"#,
+            vms,
+        ),
+        (
+            "DELETE",
+            "/misbehaviours/vm9",
+            "",
+            404,
+            "there is no vm9",
+            "vm0 to vm2",
+        ),
+        ("DELETE", "/moves/zz", "", 404, r#""zz" names no VMs"#, vms),
+        ("DELETE", "/vms/zz", "", 404, r#""zz" names no VMs"#, vms),
+        (
+            "GET",
+            "/flows?sort=zz",
+            "",
+            400,
+            "sort=zz can't be",
+            "number, worst",
+        ),
+        (
+            "POST",
+            "/misbehaviours",
+            r#"{"misbehave": "vm2:foo"}"#,
+            400,
+            r#"--misbehave vm2:foo: "foo" is no misbehaviour"#,
+            "one of silent, slow",
+        ),
+        (
+            "POST",
+            "/misbehaviours",
+            r#"{"misbehave": "vm2:silent+2h"}"#,
+            400,
+            r#"--misbehave vm2:silent+2h: "2h" is too long"#,
+            times,
+        ),
+        (
+            "POST",
+            "/misbehaviours",
+            r#"{"misbehave": "vm2:silent+zz"}"#,
+            400,
+            r#"--misbehave vm2:silent+zz: "zz" is no time"#,
+            times,
+        ),
+        (
+            "POST",
+            "/misbehaviours",
+            r#"{"misbehave": "vm2:steal zz"}"#,
+            400,
+            r#"--misbehave vm2:steal zz: "steal zz" can't be"#,
+            "the address of one host",
+        ),
+        (
+            "POST",
+            "/misbehaviours",
+            r#"{"misbehave": "zz:silent"}"#,
+            400,
+            r#"--misbehave zz:silent: "zz" names no VMs"#,
+            "vmI, vm[I-J]",
+        ),
+        (
+            "POST",
+            "/captures",
+            r#"{"vms": "zz"}"#,
+            400,
+            r#"--capture-vms zz: "zz" names no VMs"#,
+            "vmI, vm[I-J]",
+        ),
+        (
+            "PUT",
+            "/load",
+            r#"{"window": 0}"#,
+            400,
+            "--window 0 can't be",
+            "1 to 32768",
+        ),
+        (
+            "POST",
+            "/impairments",
+            r#"{"impair": "vm1:loss=zz"}"#,
+            400,
+            "--impair vm1:loss=zz: loss=zz can't be",
+            "a share from 0% to 100%",
+        ),
+    ] {
+        let refused = ask(&mut lab, method, target, body);
+        let said = document(&refused);
+        assert_eq!(refused.status, status, "{target} {body}");
+        assert_eq!(said["error"], error, "{target} {body}");
+        let words = said["expected"].as_str().unwrap();
+        assert!(words.starts_with(expected), "{target} {body}: {words}");
+    }
+}
+
+#[test]
+fn vms_to_which_a_flood_would_make_too_many_copies_are_not_added() {
+    let (mut lab, _folder) = lab();
+    let flood = r#"{"misbehave": "vm0:mac-flood 100000/s+1s"}"#;
+    assert_eq!(ask(&mut lab, "POST", "/misbehaviours", flood).status, 201);
+    let refused = ask(&mut lab, "POST", "/vms", r#"{"vms": 1}"#);
+    assert_eq!(refused.status, 409);
+    let said = json!({
+        "error": "100000 frames/s, each to 3 others, are 300000 copies a second",
+        "expected": "83333 frames/s at most, or fewer VMs, or an end of the misbehaviours before",
+    });
+    assert_eq!(document(&refused), said);
+    ask(&mut lab, "DELETE", "/misbehaviours/vm0", "");
+    assert_eq!(ask(&mut lab, "POST", "/vms", r#"{"vms": 1}"#).status, 202);
+    // As long as it is to start it counts.
+    let refused = ask(&mut lab, "POST", "/misbehaviours", flood);
+    assert_eq!(refused.status, 400);
 }
 
 /// Carries out a request in slices, with `between` after each, and returns the body of its response.

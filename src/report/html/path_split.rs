@@ -15,6 +15,12 @@ pub(super) fn path_split(report: &Report) -> String {
     let Some(split) = &report.path_split else {
         return String::new();
     };
+    if split.pings == 0 {
+        return format!(
+            "<section>\n<h2>Where the microseconds go</h2>\n<p class=\"quiet\">{}.</p>\n</section>\n",
+            Escaped(&heading(split))
+        );
+    }
     let longest = PathWay::ALL.map(|way| report.sum_of_path_medians(&[way]));
     let longest = longest.into_iter().max().unwrap_or_default().max(1);
     let bars = PathWay::ALL.map(|way| {

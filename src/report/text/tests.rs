@@ -54,6 +54,18 @@ fn a_flow_is_summed_up_as_ping_does() {
 }
 
 #[test]
+fn a_run_that_ended_before_a_ping_was_followed_says_so_without_a_table() {
+    let mut report = fixtures::whole();
+    report.path_split.as_mut().unwrap().pings = 0;
+    let text = told(&report);
+    assert!(
+        text.contains("\nNo ping was followed to its end after the run"),
+        "{text}"
+    );
+    assert!(!text.contains("copy-in"), "{text}");
+}
+
+#[test]
 fn no_line_of_figures_is_wider_than_asked_for() {
     let text = told(&report(30, 1_000, |_| {}));
     let widest = text.lines().skip(12).map(|line| line.chars().count()).max();

@@ -1,7 +1,9 @@
 //! Known truth: what was put in comes out of the report, exactly.
 
+use std::sync::mpsc::{Sender, channel};
+
 use super::*;
-use crate::fabric::{Impairment, Rate};
+use crate::fabric::{Impairment, Instrument, Observed, Rate, WriteDrop};
 
 /// Pings from vm0 to vm1 with one rule.
 struct Trial {
@@ -378,6 +380,42 @@ fn what_is_held_for_a_vm_that_stops_or_beyond_the_end_is_counted_as_never_releas
     assert!(at_removal > Some(10), "{at_removal:?}");
     assert_eq!(of_vm1(&unreleased), at_removal);
     assert_eq!(sum(&delayed), released + sum(&unreleased));
+}
+
+/// Tells of frames that were refused.
+#[derive(Debug)]
+struct Refusals(Sender<(Instant, VmId, WriteDrop)>);
+
+impl Instrument for Refusals {
+    fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
+        if let Some(why) = observed.refused {
+            self.0.send((now, observed.vm, why)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_was_held_and_is_refused_then_is_shown_as_that() {
+    let mut lab = impaired_lab(
+        2,
+        Profile {
+            delay: Some(Delay::constant(100 * MS)),
+            ..Profile::default()
+        },
+    );
+    let (refusals, told) = channel();
+    let observe = Command::Observe(Box::new(Refusals(refusals)));
+    lab.hypervisor().carry_out(Instant::ZERO, observe).unwrap();
+    flow(&mut lab, 0, 1);
+    let only = phase("", 1, Pacing::Interval(MS), Some(1), None);
+    lab.hypervisor().start(Instant::ZERO, vec![only]);
+    let now = run(lab.hypervisor(), Instant::ZERO, Instant::ZERO + 50 * MS);
+    let Ok(()) = lab.hypervisor().fabric().set_link(VmId(0), false);
+    run(lab.hypervisor(), now, END);
+    let told: Vec<_> = told.try_iter().collect();
+    let (_, vm, why) = told[0];
+    assert_eq!((vm, why), (VmId(0), WriteDrop::LinkDown), "{told:?}");
+    assert!(told[0].0 >= Instant::ZERO + 100 * MS, "{told:?}");
 }
 
 #[test]

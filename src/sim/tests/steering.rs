@@ -328,11 +328,11 @@ fn what_cannot_be_is_refused_with_what_is_expected_and_changes_nothing() {
         ),
         (
             lab.vms_named("servers").map(drop).map_err(error),
-            "servers: expected vmI, vm[I-J], all or the name of a group",
+            "\"servers\" names no VMs; expected vmI, vm[I-J], all or the name of a group",
         ),
         (
             lab.vms_named("vm[0-99]").map(drop).map_err(error),
-            "vm[0-99]: there is no vm99; expected vm0 to vm3",
+            "there is no vm99; expected vm0 to vm3",
         ),
         (
             lab.rules_of(&["vm9:loss=1%"]).map(drop).map_err(error),

@@ -1,10 +1,14 @@
-//! Hears from the kernel which frames of the lab it drops, where and why: programs at the tracepoints `skb:kfree_skb`,
-//! `xdp:xdp_redirect_err` and `xdp:xdp_devmap_xmit` write each into a ring that this process reads.
+//! Hears from the kernel which frames of the lab it drops, where and why: a program at the tracepoint `skb:kfree_skb` writes
+//! each into a ring that this process reads.
 //!
-//! The programs are `drops.c` beside this file, built to `drops.o` by whoever changes it. They see what all namespaces drop,
-//! and let pass in the ring what is of the lab's, may be of a ping, and is not one more copy of a flooded frame. They can be
-//! loaded by root only (`CAP_BPF` and `CAP_PERFMON` outside of user namespaces), and go with the descriptors of this process,
-//! however it ends.
+//! The program is `drops.c` beside this file, built to `drops.o` by whoever changes it. It sees what all namespaces drop,
+//! and lets pass into the ring what is of the lab's, may be of a ping, and is not one more copy of a flooded frame. It can be
+//! loaded by root only (`CAP_BPF` and `CAP_PERFMON` outside of user namespaces), and goes with the descriptors of this
+//! process, however it ends.
+//!
+//! XDP has tracepoints of its own for frames that it can't redirect (`xdp_redirect_err`) and that a TAP does not take
+//! (`xdp_devmap_xmit`). Neither has the frame, so that they say no more than states and counters of the ports do, and the
+//! second is passed by each frame that arrives: a program there costs a twentieth of the rate.
 //!
 //! Reasons are numbered differently by each kernel, whose own description has their names (`kernel_types`). Functions are
 //! named by the program itself when one first drops a frame: to look a name up in `/proc/kallsyms` takes 40 ms.
@@ -15,11 +19,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, MapData, RingBuf};
-use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT;
-use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
-use super::bpf::{LoadError, Loaded, attach_to_tracepoint, chain, mac_key, untraced};
+use super::bpf::{LoadError, Loaded, ProgramKind, attach_to_tracepoint, chain, mac_key, untraced};
 use super::error::SystemError;
 use super::kernel_types::KernelTypes;
 use super::limits::SPARE_VMS;
@@ -28,14 +30,8 @@ use crate::time::Instant;
 use crate::wire::MacAddr;
 
 const OBJECT: &[u8] = include_bytes_aligned!("drops.o");
-/// The programs, each with its tracepoint.
-const PROGRAMS: &[(&str, &CStr)] = &[
-    ("frame_dropped", c"kfree_skb"),
-    ("not_redirected", c"xdp_redirect_err"),
-    ("not_taken", c"xdp_devmap_xmit"),
-];
-/// Those of frames that do not pass by XDP: the kernel takes 10 ms to take each off its tracepoint.
-const PROGRAMS_OF_BRIDGES: &[(&str, &CStr)] = PROGRAMS.split_at(1).0;
+const PROGRAM: &str = "frame_dropped";
+const TRACEPOINT: &str = "btf_trace_kfree_skb";
 /// The members whose places the program wants, in the order of its `struct offsets`.
 const MEMBERS: [(&str, &str); 11] = [
     ("sk_buff", "dev"),
@@ -50,21 +46,22 @@ const MEMBERS: [(&str, &str); 11] = [
     ("net_device", "nd_net"),
     ("net", "ns"),
 ];
-/// Their structures, and the enumeration of reasons.
+/// Their structures, the enumeration of reasons, and the tracepoint.
 const TYPES: &[&str] = &[
     "sk_buff",
     "net_device",
     "net",
     "ns_common",
     "skb_drop_reason",
+    TRACEPOINT,
 ];
 const REASON_PREFIX: &str = "SKB_DROP_REASON_";
 /// Events read at a time: more than the ring holds. It is filled meanwhile, and the kernel wakes nobody as long as there is
 /// something in it: what comes after so many is read with the next ping that is given up, which happened later.
 const MOST_READ: usize = 4_096;
 const FUNCTION_BYTES: usize = 48;
-/// Descriptors that the watch takes while it loads: eight maps, and for each tracepoint a program and a link.
-pub(crate) const DESCRIPTORS_OF_A_DROP_WATCH: u64 = 8 + 2 * PROGRAMS.len() as u64;
+/// Descriptors that the watch takes while it loads: eight maps, the program and a link.
+pub(crate) const DESCRIPTORS_OF_A_DROP_WATCH: u64 = 10;
 const OPERATION: &str = "watch dropped frames";
 
 /// Checks that dropped frames can be watched, without watching any.
@@ -72,19 +69,22 @@ const OPERATION: &str = "watch dropped frames";
 /// # Errors
 /// If the kernel does not let us, or can't tell; the error says what is missing.
 pub(crate) fn check_drop_watch() -> Result<(), SystemError> {
-    DropWatch::load((1, 1), PROGRAMS).map(drop)
+    load((0, 1), 1).map(drop)
 }
+
+/// The names of the kernel's reasons.
+type Reasons = FxHashMap<u32, KernelName>;
 
 /// Listens for dropped frames. The descriptor is readable when there are some.
 pub(super) struct DropWatch {
-    /// What keeps the programs at their tracepoints.
-    attached: Vec<OwnedFd>,
+    /// What keeps the program at its tracepoint.
+    _attached: OwnedFd,
     events: RingBuf<MapData>,
     missed: Array<MapData, u64>,
     functions: HashMap<MapData, u64, [u8; FUNCTION_BYTES]>,
     stations: HashMap<MapData, u64, u32>,
     namespaces: HashMap<MapData, u32, u32>,
-    reasons: FxHashMap<u32, KernelName>,
+    reasons: Reasons,
     /// Functions by their addresses, as far as they were asked for.
     named: FxHashMap<u64, KernelName>,
     /// Of those that were missed, how many were told of.
@@ -93,77 +93,29 @@ pub(super) struct DropWatch {
 
 impl DropWatch {
     /// Listens for frames that are dropped in the network namespace with that inode number from now on, and in up to that many
-    /// [others](DropWatch::add_namespace), in a lab of that many VMs; with `has_xdp` also for those that are dropped on their
-    /// way by XDP.
+    /// [others](DropWatch::add_namespace), in a lab of that many VMs.
     ///
     /// # Errors
     /// If the kernel does not let us, or can't tell; the error says what is missing.
     pub(super) fn open(
         (namespace, others): (u64, u32),
         vms: u32,
-        has_xdp: bool,
     ) -> Result<DropWatch, SystemError> {
-        let programs = if has_xdp {
-            PROGRAMS
-        } else {
-            PROGRAMS_OF_BRIDGES
-        };
-        let (mut watch, mut loaded) = DropWatch::load((1 + others, vms), programs)?;
-        watch.add_namespace(namespace)?;
-        for (name, tracepoint) in programs {
-            let program = loaded.program(name).map_err(refused)?;
-            let attached = attach_to_tracepoint(&program, Some(tracepoint)).map_err(|errno| {
-                let tracepoint = tracepoint.to_string_lossy();
-                untraced(format!("{OPERATION} at tracepoint {tracepoint}"), errno)
-            })?;
-            watch.attached.push(attached);
-        }
-        Ok(watch)
-    }
-
-    /// Loads the programs; none of them runs yet.
-    fn load(
-        (namespaces, vms): (u32, u32),
-        programs: &[(&str, &CStr)],
-    ) -> Result<(DropWatch, Loaded), SystemError> {
-        let types = KernelTypes::read(TYPES)?;
-        let offsets = types.offsets(&MEMBERS)?;
-        let reasons = types.values_of("skb_drop_reason");
-        if reasons.is_empty() {
-            let why = "the kernel gives no reasons; expected Linux 5.17 or later";
-            return Err(SystemError::refused(OPERATION, why));
-        }
-        drop(types);
-        let name_of = |name: &str| KernelName::new(name.trim_start_matches(REASON_PREFIX));
-        let programs: Vec<_> = programs
-            .iter()
-            .map(|(name, _)| (*name, BPF_PROG_TYPE_RAW_TRACEPOINT))
-            .collect();
-        let mut loaded = Loaded::new(
-            OBJECT,
-            &programs,
-            &[
-                ("stations", vms.saturating_add(SPARE_VMS)),
-                ("namespaces", namespaces),
-            ],
-            &[("offsets", &offsets)],
-        )
-        .map_err(refused)?;
-        let watch = DropWatch {
-            attached: Vec::new(),
+        let (mut loaded, reasons) = load((namespace, others), vms)?;
+        let program = loaded.program(PROGRAM).map_err(refused)?;
+        let attached =
+            attach_to_tracepoint(&program).map_err(|errno| untraced(OPERATION, errno))?;
+        Ok(DropWatch {
+            _attached: attached,
             events: loaded.map("events").map_err(refused)?,
             missed: loaded.map("missed").map_err(refused)?,
             functions: loaded.map("functions").map_err(refused)?,
             stations: loaded.map("stations").map_err(refused)?,
             namespaces: loaded.map("namespaces").map_err(refused)?,
-            reasons: reasons
-                .iter()
-                .map(|(number, name)| (*number, name_of(name)))
-                .collect(),
+            reasons,
             named: FxHashMap::default(),
             missed_before: 0,
-        };
-        Ok((watch, loaded))
+        })
     }
 
     /// Listens for what is dropped in the network namespace with that inode number, too.
@@ -201,19 +153,14 @@ impl DropWatch {
                 continue;
             };
             drop(item);
-            let (reason, function) = match event.kind {
-                Kind::Frame => (self.reason(event.reason), self.function(event.location)),
-                Kind::Xdp(tracepoint) => (errno_name(event.reason), KernelName::new(tracepoint)),
-            };
             drops.push(FrameDrop {
                 at: event.at,
-                count: event.count,
                 place: match event.device.as_str() {
                     "" => DropPlace::Nowhere,
                     name => place_of(name),
                 },
-                reason,
-                function,
+                reason: self.reason(event.reason),
+                function: self.function(event.location),
                 frame: event.frame,
             });
         }
@@ -262,21 +209,46 @@ impl AsRawFd for DropWatch {
     }
 }
 
+/// Loads the program, which does not run yet, for the namespace with that inode number, so many others, and so many VMs.
+/// Returns the names of the kernel's reasons, too.
+fn load((namespace, others): (u64, u32), vms: u32) -> Result<(Loaded, Reasons), SystemError> {
+    let types = KernelTypes::read(TYPES)?;
+    let offsets = types.offsets(&MEMBERS)?;
+    let reasons = types.values_of("skb_drop_reason");
+    if reasons.is_empty() {
+        let why = "the kernel gives no reasons; expected Linux 5.17 or later";
+        return Err(SystemError::refused(OPERATION, why));
+    }
+    let tracepoint = ProgramKind::Typed(types.tracepoint(TRACEPOINT)?);
+    drop(types);
+    // The kernel's own number of a namespace has 32 bits.
+    let namespace = namespace as u32;
+    let loaded = Loaded::new(
+        OBJECT,
+        &[(PROGRAM, tracepoint)],
+        &[
+            ("stations", vms.saturating_add(SPARE_VMS)),
+            ("namespaces", others),
+        ],
+        &[
+            ("offsets", &offsets),
+            ("network_namespace", &namespace.to_ne_bytes()),
+        ],
+    )
+    .map_err(refused)?;
+    let name_of = |name: &str| KernelName::new(name.trim_start_matches(REASON_PREFIX));
+    let reasons = reasons.iter();
+    let reasons = reasons.map(|(number, name)| (*number, name_of(name)));
+    Ok((loaded, reasons.collect()))
+}
+
 /// `struct event` of the program.
 struct Event {
     at: Instant,
     location: u64,
-    kind: Kind,
     reason: u32,
-    count: u32,
     device: KernelName,
     frame: FrameHead,
-}
-
-enum Kind {
-    Frame,
-    /// By this tracepoint of XDP's.
-    Xdp(&'static str),
 }
 
 impl Event {
@@ -284,24 +256,17 @@ impl Event {
         let u16_at = |at: usize| Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
         let u32_at = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
         let u64_at = |at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
-        let frame = bytes.get(56..)?;
-        let frame = frame.get(..u16_at(28)?.into())?;
-        let device = CStr::from_bytes_until_nul(bytes.get(40..56)?).ok()?;
+        let frame = bytes.get(48..)?;
+        let frame = frame.get(..u16_at(20)?.into())?;
+        let device = CStr::from_bytes_until_nul(bytes.get(32..48)?).ok()?;
         Some(Event {
             at: Instant::from_nanos(u64_at(0)?),
             location: u64_at(8)?,
-            kind: match u32_at(16)? {
-                0 => Kind::Frame,
-                1 => Kind::Xdp("xdp_redirect_err"),
-                2 => Kind::Xdp("xdp_devmap_xmit"),
-                _ => return None,
-            },
-            reason: u32_at(20)?,
-            count: u32_at(24)?,
+            reason: u32_at(16)?,
             device: KernelName::new(&device.to_string_lossy()),
-            frame: match u32_at(32)? as u16 {
+            frame: match u32_at(24)? as u16 {
                 0 => FrameHead::new(frame),
-                protocol => tagged(frame, protocol.to_ne_bytes(), u16_at(30)?.to_be_bytes()),
+                protocol => tagged(frame, protocol.to_ne_bytes(), u16_at(22)?.to_be_bytes()),
             },
         })
     }
@@ -311,14 +276,6 @@ impl Event {
 fn tagged(frame: &[u8], protocol: [u8; 2], control: [u8; 2]) -> FrameHead {
     let (addresses, rest) = frame.split_at(frame.len().min(12));
     FrameHead::new(&[addresses, &protocol, &control, rest].concat())
-}
-
-/// The name of an error: `ENETDOWN`. A TAP that took fewer frames than there were, without an error, was full.
-fn errno_name(number: u32) -> KernelName {
-    match number {
-        0 => KernelName::new("FULL_RING"),
-        _ => KernelName::new(&format!("{:?}", Errno::from_raw(number as i32))),
-    }
 }
 
 fn refused(error: LoadError) -> SystemError {

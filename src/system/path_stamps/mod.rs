@@ -91,7 +91,7 @@ impl PathStamper {
         for (name, _) in PROGRAMS {
             let program = loaded.program(name).map_err(refused)?;
             let attached =
-                attach_to_tracepoint(&program, None).map_err(|errno| untraced(OPERATION, errno))?;
+                attach_to_tracepoint(&program).map_err(|errno| untraced(OPERATION, errno))?;
             stamper.attached.push(attached);
         }
         Ok(stamper)

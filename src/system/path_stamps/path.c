@@ -56,10 +56,6 @@ struct {
 	__uint(max_entries, 1 << SLOT_BITS);
 } slots SEC(".maps");
 
-// The kernel's structures are read directly, as it lets programs at typed tracepoints: to copy a member takes ten times as
-// long. A pointer that leads nowhere reads as nothing.
-#define MEMBER(type, structure, offset) (*(type *)((const u8 *)(structure) + (offset)))
-
 INLINE int stamp(const void *skb, u32 which)
 {
 	u32 index, asker;

@@ -37,11 +37,7 @@ type InNamespace = (Option<usize>, u32);
 impl TapFabric {
     /// Listens for dropped frames. The poll reports them.
     pub(super) fn listen_for_drops(&mut self) -> Result<(), SystemError> {
-        let mut watch = DropWatch::open(
-            (own_namespace()?, MAX_NAMESPACES as u32),
-            self.lab.vms,
-            self.lab.fabric == FabricKind::Xdp,
-        )?;
+        let mut watch = DropWatch::open((own_namespace()?, MAX_NAMESPACES as u32), self.lab.vms)?;
         for port in self.taps.iter().flatten() {
             watch.add_station(port.mac, port.index);
         }

@@ -250,3 +250,26 @@ fn options_that_are_not_for_every_fragment_are_blanked_in_the_later_ones() {
         "a piece has no checksum of its own"
     );
 }
+
+#[test]
+fn the_echo_in_a_fragment_for_which_an_older_one_makes_room_is_not_the_one_that_is_lost() {
+    let mut bench = with_payload(56);
+    bench.vm.keep_ignored_echoes();
+    let first = request(2_000, 1_500).swap_remove(0);
+    let mut made_room = 0;
+    for number in 0..=MAX_REASSEMBLIES as u16 {
+        let mut fragment = first.clone();
+        let header = &mut fragment[ETHERNET_HEADER_LENGTH..ETHERNET_HEADER_LENGTH + 20];
+        header[4..6].copy_from_slice(&number.to_be_bytes());
+        header[10..12].fill(0);
+        let sum = checksum(header);
+        header[10..12].copy_from_slice(&sum);
+        let (_, event) = bench.receive(ms(0), &fragment);
+        if let Some(Event::Ignored(ignored)) = event {
+            assert_eq!(ignored, Ignored::ReassemblyFull, "{number}");
+            made_room += 1;
+        }
+        assert_eq!(bench.vm.take_ignored_echo(), None, "{number}");
+    }
+    assert_eq!(made_room, 1);
+}
