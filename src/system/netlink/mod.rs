@@ -22,6 +22,7 @@ use nix::errno::Errno;
 
 use self::requests::Request;
 use super::error::SystemError;
+use super::kernel_wait::Asking;
 
 /// The kernel never builds a larger datagram than it has seen a receiver ask for, and starts at 8 KiB
 /// (`net/netlink/af_netlink.c`, `netlink_dump()`).
@@ -155,6 +156,7 @@ impl Netlink {
             datagram.resize(start + message.buffer_len().next_multiple_of(4), 0);
             message.serialize(&mut datagram[start..]);
         }
+        let _asking = Asking::begin();
         loop {
             return match self.socket.send(&datagram, 0) {
                 Ok(_) => Ok(()),
