@@ -463,6 +463,55 @@ fn a_name_that_is_taken_is_named_and_nothing_is_made() {
 }
 
 #[test]
+fn vms_are_plugged_in_together_or_none_of_them_is() {
+    enter_own_network();
+    let (mut fabric, _poll) = fabric(host_lab()).unwrap();
+    let filters: Vec<RxFilter> = (0..=BRIDGE_PORTS).map(rx_filter).collect();
+    let vms = |range: std::ops::Range<u32>| -> Vec<(VmId, &RxFilter)> {
+        let vms = range.map(|vm| (VmId(vm), &filters[vm as usize]));
+        vms.collect()
+    };
+    let taps = || links().len() - 2;
+    fabric.plug_all(&vms(0..70)).unwrap();
+    assert_eq!(taps(), 70);
+    let (first, last) = (link("tap0"), link("tap69"));
+    assert!(last.up && last.carrier && last.master == first.master);
+    assert_eq!(last.alias, first.alias);
+    fabric.write(Instant::ZERO, VmId(69), &frame(69, mac(0)));
+    let mut buffer = [0; 2048];
+    wait_until("a frame from one to the other", || {
+        matches!(
+            fabric.read(Instant::ZERO, VmId(0), &mut buffer),
+            Read::Frame(_)
+        )
+    });
+
+    // A name is taken, with others of the lab before and behind it, in other requests and the same.
+    run("ip tuntap add dev tap160 mode tap");
+    let error = fabric.plug_all(&vms(70..170)).unwrap_err();
+    assert!(
+        error.to_string().contains("the name tap160 is taken"),
+        "{error}"
+    );
+    wait_until("those before it to go", || taps() == 71);
+    run("ip link del tap160");
+
+    // The kernel refuses one among the requests that it gets together: there are more ports than a bridge can have.
+    let error = fabric.plug_all(&vms(70..BRIDGE_PORTS + 1)).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EXFULL));
+    assert!(
+        error.to_string().starts_with("add tap1023 to bridge br0: "),
+        "{error}"
+    );
+    wait_until("all of them to go", || taps() == 70);
+
+    fabric.plug_all(&vms(70..BRIDGE_PORTS)).unwrap();
+    assert_eq!(taps(), BRIDGE_PORTS as usize);
+    fabric.close().unwrap();
+    assert_eq!(link_names(), ["lo"]);
+}
+
+#[test]
 fn the_port_after_the_last_is_refused_and_leaves_no_tap() {
     enter_own_network();
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();

@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
 
 use support::{
     enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until,
@@ -325,4 +326,47 @@ fn a_bridge_that_is_told_where_vms_are_floods_no_frame_to_one_that_has_not_spoke
             );
         }
     }
+}
+
+#[test]
+fn a_lab_that_waits_for_the_kernel_says_so() {
+    let words =
+        "tap-reactor: waiting for the kernel, which has not answered a request for a second";
+    let program = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-reactor"));
+        command
+            .args(arguments.split_ascii_whitespace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let said = |run: Child| {
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // How long the kernel takes to remove a lab depends on the machine, as does how much of it others have to wait for.
+    for vms in [3_000, 9_000] {
+        let mut large = program(&format!(
+            "--netns private --vms {vms} --duration 5min --quiet"
+        ));
+        let devices = format!("/proc/{}/net/dev", large.id());
+        wait_until("a large lab", || {
+            let devices = std::fs::read_to_string(&devices).unwrap();
+            devices.contains(&format!("tap{}:", vms - 1))
+        });
+        large.kill().unwrap();
+        large.wait().unwrap();
+        let small = "--netns private --vms 2 --ping vm0:vm1 --count 1";
+        // What is quiet waits as well, and says nothing.
+        let quiet = program(&format!("{small} --quiet"));
+        let small = said(program(small));
+        assert_eq!(said(quiet), "");
+        if small.contains(words) {
+            assert_eq!(small.matches(words).count(), 1, "{small}");
+            return;
+        }
+    }
+    panic!("no lab had to wait, or none said so");
 }

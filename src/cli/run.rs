@@ -7,7 +7,7 @@ use tap_reactor::fabric::WriteTo;
 use tap_reactor::lab::{Lab, LabError, Observer};
 use tap_reactor::reactor::Watcher;
 use tap_reactor::report::{self, Destination, FileError, Report};
-use tap_reactor::system::{EarlySignals, SystemError};
+use tap_reactor::system::{EarlySignals, KernelWait, SystemError};
 use tap_reactor::time::Instant;
 use tap_reactor::vm::VmId;
 
@@ -75,7 +75,10 @@ pub(super) fn measure(
     print: impl FnOnce(&Report) -> io::Result<()>,
 ) -> Result<(Report, bool), RunError> {
     let mut terminal = Terminal::new(experiment, output);
+    // Without it, nobody is told.
+    let waiting = tells_of_waits(experiment, output).then(|| KernelWait::watch(tell_of_wait).ok());
     let mut lab = Lab::build(experiment, &mut terminal)?;
+    drop(waiting);
     drop(early);
     lab.run(&mut terminal);
     drop(terminal);
@@ -93,6 +96,17 @@ pub(super) fn measure(
     errors.extend(lab.close().err().map(RunError::from));
     last_of(errors)?;
     Ok((report, as_expected && amiss.is_empty()))
+}
+
+fn tells_of_waits(experiment: &Experiment, output: &Output) -> bool {
+    !experiment.is_simulated && !output.quiet
+}
+
+fn tell_of_wait() {
+    console::eprint(
+        "tap-reactor: waiting for the kernel, which has not answered a request for a second; it makes and removes links \
+         one after the other, those of others too",
+    );
 }
 
 /// The observer of a run that prints for a terminal.

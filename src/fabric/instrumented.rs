@@ -721,6 +721,13 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         self.fabric.plug(vm, rx_filter)
     }
 
+    fn plug_all(&mut self, vms: &[(VmId, &RxFilter)]) -> Result<(), F::Error> {
+        for (vm, rx_filter) in vms {
+            self.each(|instrument| instrument.rx_filter(*vm, rx_filter));
+        }
+        self.fabric.plug_all(vms)
+    }
+
     fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
         self.each(|instrument| instrument.rx_filter(vm, rx_filter));
         let widened = self.misbehave().and_then(|all| all.widen(vm, rx_filter));

@@ -85,6 +85,22 @@ pub trait Fabric {
     /// If the port can't be created; nothing of it is left behind then.
     fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
 
+    /// Creates ports for `vms` as [`plug`](Fabric::plug) does for one, where a fabric can do that faster together.
+    ///
+    /// # Errors
+    /// If a port can't be created; nothing of any of them is left behind then.
+    fn plug_all(&mut self, vms: &[(VmId, &RxFilter)]) -> Result<(), Self::Error> {
+        for (place, (vm, rx_filter)) in vms.iter().enumerate() {
+            if let Err(error) = self.plug(*vm, rx_filter) {
+                let plugged = vms.iter().take(place).map(|(vm, _)| *vm);
+                // The first error is the one to tell.
+                let _ = self.unplug(&plugged.collect::<Vec<_>>());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Sets the receive filter of `vm`'s network interface.
     ///
     /// # Errors

@@ -460,7 +460,7 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(pending) = self.lifecycle.pending_vms.remove(&id) else {
             return Ok(());
         };
-        self.create_vm_as(id, now, pending.config)?;
+        self.create_vms(now, [(id, pending.config)])?;
         for (address, mac) in pending.neighbours {
             self.tell_neighbour(id, address, mac);
         }

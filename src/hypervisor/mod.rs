@@ -33,7 +33,7 @@ use crate::fabric::{Fabric, Instrumented};
 use crate::load::{FlowId, Load, Pacing, Target};
 use crate::record::Recorder;
 use crate::time::Instant;
-use crate::vm::{PingId, SessionConfig, Vm, VmConfig, VmId};
+use crate::vm::{PingId, RxFilter, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 pub use self::command::{Command, CommandError, Outcome};
@@ -260,25 +260,39 @@ impl<F: Fabric> Hypervisor<F> {
     /// If the fabric can't create a port; the VM does not exist then.
     pub fn create_vm(&mut self, now: Instant, config: VmConfig) -> Result<VmId, F::Error> {
         let id = VmId(self.slots.len() as u32);
-        self.create_vm_as(id, now, config)?;
+        self.create_vms(now, [(id, config)])?;
         Ok(id)
     }
 
-    /// Creates a VM as [`Hypervisor::create_vm`] does, with an `id` that no other VM has or had.
+    /// Creates VMs as [`Hypervisor::create_vm`] does, each with an id that no other VM has or had, and plugs them in together.
     ///
     /// # Errors
-    /// As [`Hypervisor::create_vm`].
-    pub fn create_vm_as(
+    /// If the fabric can't create one of the ports; none of the VMs exists then.
+    pub fn create_vms(
         &mut self,
-        id: VmId,
         now: Instant,
-        config: VmConfig,
+        vms: impl IntoIterator<Item = (VmId, VmConfig)>,
     ) -> Result<(), F::Error> {
-        let mut vm = Vm::new(now, config);
-        if self.loss_search.is_some() {
-            vm.keep_ignored_echoes();
+        let keeps_echoes = self.loss_search.is_some();
+        let vms = vms.into_iter().map(|(id, config)| {
+            let mut vm = Vm::new(now, config);
+            if keeps_echoes {
+                vm.keep_ignored_echoes();
+            }
+            let rx_filter = vm.rx_filter();
+            (id, vm, rx_filter)
+        });
+        let vms: Vec<(VmId, Vm, RxFilter)> = vms.collect();
+        let ports = vms.iter().map(|(id, _, rx_filter)| (*id, rx_filter));
+        self.fabric.plug_all(&ports.collect::<Vec<_>>())?;
+        for (id, vm, _) in vms {
+            self.add_vm(now, id, vm);
         }
-        self.fabric.plug(id, &vm.rx_filter())?;
+        Ok(())
+    }
+
+    /// Adds a VM that is plugged in.
+    fn add_vm(&mut self, now: Instant, id: VmId, mut vm: Vm) {
         // What it says at first is asked for here.
         vm.take_dirty();
         let is_configuring = vm.is_configuring();
@@ -286,6 +300,7 @@ impl<F: Fabric> Hypervisor<F> {
         if self.slots.len() <= id.index() {
             self.slots.resize_with(id.index() + 1, || None);
         }
+        self.stations.insert(vm.mac(), id);
         let created = Some(Slot {
             vm,
             is_configuring,
@@ -299,9 +314,7 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(slot) = self.slots.get_mut(id.index()) {
             *slot = created;
         }
-        self.stations.insert(config.mac, id);
         self.schedule(id);
-        Ok(())
     }
 
     /// Adds a flow. It pings in the phases that include it, once both of its VMs exist. `None` if the source VM does not

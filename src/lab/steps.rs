@@ -19,6 +19,9 @@ use crate::system::{SystemError, allocated_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::vm::{VmConfig, VmId};
 
+/// VMs that are created between two looks at signals, which is some ten milliseconds.
+const VMS_AT_ONCE: usize = 32;
+
 /// A lab on a fabric `F`, driven by `D`; see [`TapLab`](super::TapLab) and [`SimulatedLab`](super::SimulatedLab).
 #[derive(Debug)]
 pub struct LabOn<'a, F, D>
@@ -154,23 +157,26 @@ where
     /// came before all were created.
     fn create_vms(&mut self, observer: &mut dyn Observer) -> Result<bool, SystemError> {
         let pending_vms = self.plan.pending_vms();
-        for index in 0..self.plan.vms.len() {
-            let vm = VmId(index as u32);
-            if pending_vms.contains(&vm) {
-                self.expect_vm(index);
-                continue;
-            }
-            self.create_vm(index)?;
-            let Some(of_vm) = self.plan.vms.get(index) else {
-                continue;
-            };
+        let all: Vec<usize> = (0..self.plan.vms.len()).collect();
+        for some in all.chunks(VMS_AT_ONCE) {
+            let is_pending = |index: &usize| pending_vms.contains(&VmId(*index as u32));
+            let (pending, present): (Vec<usize>, Vec<usize>) =
+                some.iter().partition(|index| is_pending(index));
+            pending.into_iter().for_each(|index| self.expect_vm(index));
+            self.create_some(&present)?;
             let now = self.driver.now();
-            if self.hypervisor.fabric().is_watched() {
-                let how = describe_vm(&self.plan, vm, of_vm);
-                let notice = Notice::Started(vm, &how);
-                self.hypervisor.fabric().tell(now, &notice);
+            for index in present {
+                let vm = VmId(index as u32);
+                let Some(of_vm) = self.plan.vms.get(index) else {
+                    continue;
+                };
+                if self.hypervisor.fabric().is_watched() {
+                    let how = describe_vm(&self.plan, vm, of_vm);
+                    let notice = Notice::Started(vm, &how);
+                    self.hypervisor.fabric().tell(now, &notice);
+                }
+                observer.made(now, vm, of_vm);
             }
-            observer.made(now, vm, of_vm);
             if self.driver.is_to_stop()? {
                 return Ok(false);
             }
@@ -178,16 +184,21 @@ where
         Ok(true)
     }
 
-    /// Creates a VM of the plan. It starts when its port is expected to carry what it sends.
-    fn create_vm(&mut self, index: usize) -> Result<(), SystemError> {
-        let vm = VmId(index as u32);
+    /// Creates VMs of the plan. They start when their ports are expected to carry what they send.
+    fn create_some(&mut self, indices: &[usize]) -> Result<(), SystemError> {
         let start = self.driver.now() + self.hypervisor.fabric().forwards_after();
-        if let Some(config) = self.vm_config(index) {
-            self.hypervisor.create_vm_as(vm, start, config)?;
-        }
-        let report = start + self.plan.report_delay(index);
-        for group in self.plan.groups_of(vm) {
-            self.hypervisor.join_group(report, vm, group);
+        let configs = indices.iter().filter_map(|index| {
+            let config = self.vm_config(*index)?;
+            Some((VmId(*index as u32), config))
+        });
+        let configs: Vec<_> = configs.collect();
+        self.hypervisor.create_vms(start, configs)?;
+        for index in indices {
+            let report = start + self.plan.report_delay(*index);
+            let vm = VmId(*index as u32);
+            for group in self.plan.groups_of(vm) {
+                self.hypervisor.join_group(report, vm, group);
+            }
         }
         Ok(())
     }

@@ -20,8 +20,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::error::SystemError;
-use super::netlink::Netlink;
+use super::netlink::requests::Requests;
 use crate::vm::RxFilter;
 use crate::wire::MacAddr;
 
@@ -34,54 +33,39 @@ pub(super) struct Way {
 
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
-impl Netlink {
+impl Requests {
     /// Tells every bridge which port `mac` is behind, as if it had heard from there: else the first frame to a VM that has
     /// not sent any is flooded. `name` is for the error.
-    ///
-    /// # Errors
-    /// When the kernel refuses any of it.
-    pub(super) fn teach_bridges(
-        &mut self,
-        name: &str,
-        mac: MacAddr,
-        ways: &[Way],
-    ) -> Result<(), SystemError> {
-        let requests = ways.iter().map(|way| (forwarding(*way, mac), REPLACE));
-        self.request(requests.collect(), |_| ())
-            .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
+    pub(super) fn teach_bridges(&mut self, name: &str, mac: MacAddr, ways: &[Way]) {
+        for way in ways {
+            self.add((forwarding(*way, mac), REPLACE), behind(name));
+        }
     }
 
     /// Makes bridges answer requests for whatever is behind the port with that index, and flood no answered request to it.
     /// `name` is for the error.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(super) fn proxy_arp(&mut self, name: &str, index: u32) -> Result<(), SystemError> {
+    pub(super) fn proxy_arp(&mut self, name: &str, index: u32) {
         let request = port_flag(index, InfoBridgePort::ProxyARPWifi(true));
-        self.request(vec![(request, 0)], |_| ())
-            .map_err(|refusal| refusal.of(format!("have ARP requests answered for {name}")))
+        self.add(
+            (request, 0),
+            format!("have ARP requests answered for {name}"),
+        );
     }
 
     /// Tells bridges which port the VM with `rx_filter` is behind, and which addresses it has. `name` is for the error.
-    ///
-    /// # Errors
-    /// When the kernel refuses any of it.
-    pub(super) fn introduce(
-        &mut self,
-        name: &str,
-        rx_filter: &RxFilter,
-        ways: &[Way],
-    ) -> Result<(), SystemError> {
-        let mut requests = Vec::new();
+    pub(super) fn introduce(&mut self, name: &str, rx_filter: &RxFilter, ways: &[Way]) {
         for way in ways {
-            requests.push((forwarding(*way, rx_filter.mac), REPLACE));
+            self.add((forwarding(*way, rx_filter.mac), REPLACE), behind(name));
             for address in &rx_filter.addresses {
-                requests.push((neighbour(way.bridge, *address, rx_filter.mac), REPLACE));
+                let request = neighbour(way.bridge, *address, rx_filter.mac);
+                self.add((request, REPLACE), behind(name));
             }
         }
-        self.request(requests, |_| ())
-            .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
     }
+}
+
+fn behind(name: &str) -> String {
+    format!("tell the bridge who is behind {name}")
 }
 
 fn port_flag(index: u32, flag: InfoBridgePort) -> RouteNetlinkMessage {

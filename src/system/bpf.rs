@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use aya::Pod;
-use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
+use aya::maps::{Map, MapData, MapError};
 use aya_obj::Object;
 use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 use nix::errno::Errno;
@@ -163,9 +163,13 @@ impl Loaded {
         &mut self,
         name: &str,
     ) -> Result<M, LoadError> {
+        Ok(Map::from_map_data(self.plain_map(name)?)?.try_into()?)
+    }
+
+    /// Takes the map of that name, whatever its kind.
+    pub(super) fn plain_map(&mut self, name: &str) -> Result<MapData, LoadError> {
         let map = self.maps.remove(name);
-        let map = map.ok_or_else(|| LoadError::Missing(name.to_owned()))?;
-        Ok(Map::from_map_data(map)?.try_into()?)
+        map.ok_or_else(|| LoadError::Missing(name.to_owned()))
     }
 }
 
@@ -212,6 +216,58 @@ fn fill_constants(map: BorrowedFd<'_>, data: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Sets an element of a map.
+fn update_element<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<(), Errno> {
+    let element = MapElement {
+        map: map.as_raw_fd() as u32,
+        key: &raw const *key as u64,
+        value: &raw const *value as u64,
+        ..MapElement::default()
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel reads a key and a value of the sizes that the map was made with, which outlive the call.
+    unsafe { bpf(MAP_UPDATE, &element) }.map(drop)
+}
+
+/// Removes an element of a map.
+fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> Result<(), Errno> {
+    let element = MapElement {
+        map: map.as_raw_fd() as u32,
+        key: &raw const *key as u64,
+        ..MapElement::default()
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel reads a key of the size that the map was made with, which outlives the call.
+    unsafe { bpf(MAP_DELETE, &element) }.map(drop)
+}
+
+/// Sets many elements of a map.
+fn update_elements<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), Errno> {
+    let elements = MapElements {
+        map: map.as_raw_fd() as u32,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len().min(values.len()) as u32,
+        ..MapElements::default()
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel reads so many keys and values of the sizes that the map was made with, which outlive the call.
+    unsafe { bpf(MAP_UPDATE_BATCH, &elements) }.map(drop)
+}
+
+/// The number of an error of the kernel's.
+pub(super) fn errno_of(error: MapError) -> Errno {
+    match error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    }
+    .map_or(Errno::EIO, Errno::from_raw)
+}
+
 /// Calls `bpf(2)` with a command and its argument. Returns a descriptor where the command makes one.
 ///
 /// # Safety
@@ -232,11 +288,13 @@ unsafe fn bpf<A>(command: libc::c_int, argument: &A) -> Result<RawFd, Errno> {
 
 /// Commands of `linux/bpf.h`.
 const MAP_UPDATE: libc::c_int = 2;
+const MAP_DELETE: libc::c_int = 3;
 const PROGRAM_LOAD: libc::c_int = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const MAP_FREEZE: libc::c_int = 22;
+const MAP_UPDATE_BATCH: libc::c_int = 26;
 
-/// The argument of `BPF_MAP_UPDATE_ELEM`.
+/// The argument of `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_DELETE_ELEM`.
 #[repr(C)]
 #[derive(Default)]
 struct MapElement {
@@ -244,6 +302,20 @@ struct MapElement {
     unused: u32,
     key: u64,
     value: u64,
+    flags: u64,
+}
+
+/// The argument of `BPF_MAP_UPDATE_BATCH`.
+#[repr(C)]
+#[derive(Default)]
+struct MapElements {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
     flags: u64,
 }
 
@@ -282,9 +354,13 @@ struct ProgramLoad {
 }
 
 /// Which TAPs want the frames that a key stands for: in the map, the number of the one that does, or 0 if several do.
-pub(super) struct Claims<K: Pod> {
-    map: BpfHashMap<MapData, K, u32>,
+pub(super) struct Claims<K> {
+    map: MapData,
     claimants: FxHashMap<K, Claimants>,
+    /// Keys that there is room for.
+    capacity: usize,
+    /// Keys that are to be written into the map.
+    unwritten: Vec<K>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -302,10 +378,13 @@ impl Claimants {
 }
 
 impl<K: Pod + Eq + Hash> Claims<K> {
-    pub(super) fn new(map: BpfHashMap<MapData, K, u32>) -> Claims<K> {
+    /// None yet, with room for that many keys in the map, whose keys are `K` and whose values are numbers of TAPs.
+    pub(super) fn new(map: MapData, capacity: u32) -> Claims<K> {
         Claims {
             map,
             claimants: FxHashMap::default(),
+            capacity: capacity as usize,
+            unwritten: Vec::new(),
         }
     }
 
@@ -314,16 +393,34 @@ impl<K: Pod + Eq + Hash> Claims<K> {
         self.claimants.len()
     }
 
-    /// Returns true if there was room. Nothing is changed if not.
+    /// Returns true if there was room. Nothing is changed if not. It stands in the map once that is [written](Claims::write).
     pub(super) fn add(&mut self, key: K, number: u32) -> bool {
-        let mut claimants = self.claimants.get(&key).copied().unwrap_or_default();
+        if self.claimants.len() >= self.capacity && !self.claimants.contains_key(&key) {
+            return false;
+        }
+        let claimants = self.claimants.entry(key).or_default();
         claimants.count += 1;
         claimants.combined ^= number;
-        let has_room = self.map.insert(key, claimants.port(), 0).is_ok();
-        if has_room {
-            self.claimants.insert(key, claimants);
+        self.unwritten.push(key);
+        true
+    }
+
+    /// Writes what was added into the map, by one system call where the kernel knows how (Linux 5.6).
+    ///
+    /// # Errors
+    /// When the kernel refuses; some of it may be written.
+    pub(super) fn write(&mut self) -> Result<(), Errno> {
+        let claimed = self.unwritten.drain(..).filter_map(|key| {
+            let claimants = self.claimants.get(&key)?;
+            Some((key, claimants.port()))
+        });
+        let (keys, values): (Vec<K>, Vec<u32>) = claimed.unzip();
+        let map = self.map.fd().as_fd();
+        if keys.len() > 1 && update_elements(map, &keys, &values).is_ok() {
+            return Ok(());
         }
-        has_room
+        let mut each = keys.iter().zip(&values);
+        each.try_for_each(|(key, value)| update_element(map, key, value))
     }
 
     pub(super) fn remove(&mut self, key: K, number: u32) {
@@ -333,11 +430,12 @@ impl<K: Pod + Eq + Hash> Claims<K> {
         claimants.count -= 1;
         claimants.combined ^= number;
         // Nothing of this takes room that is not there.
+        let map = self.map.fd().as_fd();
         let _ = if claimants.count == 0 {
             self.claimants.remove(&key);
-            self.map.remove(&key)
+            delete_element(map, &key)
         } else {
-            self.map.insert(key, claimants.port(), 0)
+            update_element(map, &key, &claimants.port())
         };
     }
 }

@@ -17,6 +17,7 @@ mod fdb_monitor;
 mod filter;
 mod hook;
 mod kernel_types;
+mod kernel_wait;
 mod lab_config;
 mod limits;
 mod link_monitor;
@@ -69,6 +70,8 @@ pub use tap_fabric::{OUTAGE_IS_SIMULATED, TapFabric};
 pub use vlan_table::VlanFiltering;
 
 // Public for this crate's program alone.
+#[doc(hidden)]
+pub use kernel_wait::KernelWait;
 #[doc(hidden)]
 pub use signals::{EarlySignals, SignalsBetween};
 #[doc(hidden)]

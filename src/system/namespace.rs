@@ -6,10 +6,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{self, CloneFlags, setns};
 use nix::unistd::{getegid, geteuid};
 
 use super::error::SystemError;
+use super::kernel_wait::Asking;
 use super::lab_config::NetnsChoice;
 use super::mark::{Mark, Presence};
 use super::name_rules::validate_namespace_name;
@@ -99,6 +100,12 @@ impl Drop for Namespace {
         // Only after an error that is reported already.
         let _ = self.remove();
     }
+}
+
+/// Leaves namespaces for new ones.
+fn unshare(namespaces: CloneFlags) -> Result<(), Errno> {
+    let _asking = Asking::begin();
+    sched::unshare(namespaces)
 }
 
 fn enter_private() -> Result<(), SystemError> {

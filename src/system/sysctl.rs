@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::error::SystemError;
+use super::kernel_wait::Asking;
 
 /// Settings that make a namespace of our own quiet and fast, to be written before its first link is made.
 ///
@@ -41,6 +42,7 @@ pub(super) fn enable_ipv6(link: &str) -> Result<(), SystemError> {
 
 fn set(setting: &str, value: &str) -> Result<(), SystemError> {
     let path = PathBuf::from("/proc/sys/net").join(setting);
+    let _asking = Asking::begin();
     match std::fs::write(&path, value) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::libc::{self, sock_filter, sock_fprog};
 
 use super::error::SystemError;
+use super::kernel_wait::Asking;
 use super::name_rules::validate_interface_name;
 use crate::fabric::{Read, Write, WriteDrop};
 
@@ -112,6 +113,7 @@ impl Tap {
         for (slot, byte) in request.name.iter_mut().zip(name.bytes()) {
             *slot = byte;
         }
+        let _asking = Asking::begin();
         #[allow(unsafe_code)]
         // SAFETY: the descriptor is open, and the request is as large as the kernel's `struct ifreq` and outlives the call.
         unsafe { ioctl::set_interface(fd.as_raw_fd(), &mut request) }

@@ -10,6 +10,7 @@ use netlink_packet_route::tc::{
 };
 use nix::libc;
 
+use super::netlink::requests::Request;
 use super::netlink::{Netlink, Refusal};
 
 /// `linux/rtnetlink.h`.
@@ -28,10 +29,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses, as one without traffic control does.
     pub(super) fn remove_discipline(&mut self, index: u32) -> Result<(), Refusal> {
-        let mut message = of_link(index, TcHandle::ROOT);
-        message.attributes = vec![TcAttribute::Kind("noqueue".to_owned())];
-        let request = RouteNetlinkMessage::NewQueueDiscipline(message);
-        self.request(vec![(request, NLM_F_CREATE | NLM_F_REPLACE)], |_| ())
+        self.request(vec![no_discipline(index)], |_| ())
     }
 
     /// Makes the filters in `block` judge the frames that leave by the link with that index. A block is made with its first
@@ -40,17 +38,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses, as one without `clsact` (`CONFIG_NET_SCH_INGRESS`) does, or because the link has one.
     pub(super) fn join_block(&mut self, index: u32, block: u32) -> Result<(), Refusal> {
-        let mut message = of_link(index, TcHandle::CLSACT);
-        message.header.handle = HOLDER_HANDLE;
-        message.attributes = vec![
-            TcAttribute::Kind(HOLDER.to_owned()),
-            TcAttribute::Other(DefaultNla::new(
-                TCA_EGRESS_BLOCK,
-                block.to_ne_bytes().to_vec(),
-            )),
-        ];
-        let request = RouteNetlinkMessage::NewQueueDiscipline(message);
-        self.request(vec![(request, NLM_F_CREATE | NLM_F_EXCL)], |_| ())
+        self.request(vec![in_block(index, block)], |_| ())
     }
 
     /// Undoes [`Netlink::join_block`].
@@ -99,6 +87,29 @@ impl Netlink {
         let request = RouteNetlinkMessage::DelTrafficFilter(message);
         self.request(vec![(request, 0)], |_| ())
     }
+}
+
+/// The request of [`Netlink::remove_discipline`].
+pub(super) fn no_discipline(index: u32) -> Request {
+    let mut message = of_link(index, TcHandle::ROOT);
+    message.attributes = vec![TcAttribute::Kind("noqueue".to_owned())];
+    let request = RouteNetlinkMessage::NewQueueDiscipline(message);
+    (request, NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// The request of [`Netlink::join_block`].
+pub(super) fn in_block(index: u32, block: u32) -> Request {
+    let mut message = of_link(index, TcHandle::CLSACT);
+    message.header.handle = HOLDER_HANDLE;
+    message.attributes = vec![
+        TcAttribute::Kind(HOLDER.to_owned()),
+        TcAttribute::Other(DefaultNla::new(
+            TCA_EGRESS_BLOCK,
+            block.to_ne_bytes().to_vec(),
+        )),
+    ];
+    let request = RouteNetlinkMessage::NewQueueDiscipline(message);
+    (request, NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// A message about the program in `block`: the only one, of priority 1, for every protocol.

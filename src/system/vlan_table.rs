@@ -11,8 +11,7 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::error::SystemError;
-use super::netlink::Netlink;
+use super::netlink::requests::Requests;
 use crate::vm::VmId;
 use crate::wire::VlanId;
 
@@ -59,65 +58,35 @@ impl VlanFiltering {
     }
 }
 
-impl Netlink {
+impl Requests {
     /// Puts the port with that index in `vlan`, or has its untagged frames in the VLAN for those. `name` is for the
     /// error.
-    ///
-    /// # Errors
-    /// When the kernel refuses, for instance because the link is no port of a bridge.
-    pub(super) fn set_port_vlan(
-        &mut self,
-        name: &str,
-        index: u32,
-        vlan: Option<VlanId>,
-    ) -> Result<(), SystemError> {
-        self.set_vlan(name, index, vlan, None)
+    pub(super) fn set_port_vlan(&mut self, name: &str, index: u32, vlan: Option<VlanId>) {
+        self.set_vlan(name, index, vlan, None);
     }
 
     /// Puts the host's side of a bridge in every VLAN that a port of it is in, so that a VLAN interface on the bridge
     /// reaches the VMs.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(super) fn set_bridge_vlans(
-        &mut self,
-        name: &str,
-        index: u32,
-        filtering: &VlanFiltering,
-    ) -> Result<(), SystemError> {
+    pub(super) fn set_bridge_vlans(&mut self, name: &str, index: u32, filtering: &VlanFiltering) {
         for vlan in filtering.all() {
-            self.set_vlan(name, index, vlan, Some(BridgeFlag::LowerDev))?;
+            self.set_vlan(name, index, vlan, Some(BridgeFlag::LowerDev));
         }
-        Ok(())
     }
 
     /// Puts a port that leads to another bridge of the lab in every VLAN that a port of the lab is in.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(super) fn set_trunk_vlans(
-        &mut self,
-        name: &str,
-        index: u32,
-        filtering: &VlanFiltering,
-    ) -> Result<(), SystemError> {
+    pub(super) fn set_trunk_vlans(&mut self, name: &str, index: u32, filtering: &VlanFiltering) {
         for vlan in filtering.all() {
-            self.set_vlan(name, index, vlan, None)?;
+            self.set_vlan(name, index, vlan, None);
         }
-        Ok(())
     }
 
-    fn set_vlan(
-        &mut self,
-        name: &str,
-        index: u32,
-        vlan: Option<VlanId>,
-        side: Option<BridgeFlag>,
-    ) -> Result<(), SystemError> {
+    fn set_vlan(&mut self, name: &str, index: u32, vlan: Option<VlanId>, side: Option<BridgeFlag>) {
         let vid = vlan.map_or(UNTAGGED, VlanId::get);
         let message = vlan_message(index, vlan, side);
-        self.request(vec![(RouteNetlinkMessage::SetLink(message), 0)], |_| ())
-            .map_err(|refusal| refusal.of(format!("put {name} in VLAN {vid}")))
+        self.add(
+            (RouteNetlinkMessage::SetLink(message), 0),
+            format!("put {name} in VLAN {vid}"),
+        );
     }
 }
 

@@ -17,6 +17,7 @@ use self::shared::SharedFilter;
 use super::error::SystemError;
 use super::lab_config::{FabricKind, LabConfig, Prepared};
 use super::netlink::Netlink;
+use super::netlink::requests::Requests;
 use super::tap::Tap;
 use crate::vm::{RxFilter, VmId};
 
@@ -66,13 +67,15 @@ impl Filter {
         }
     }
 
-    /// Limits the TAP with that index, which must be down still, to what `rx_filter` says.
+    /// Limits the TAP with that index, which must be down still, to what `rx_filter` says: once the filter is
+    /// [written](Filter::write) and then `requests` carried out. If one of these fails, [`Filter::remove`] undoes it.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn add(
         &mut self,
         netlink: &mut Netlink,
+        requests: &mut Requests,
         (vm, tap, index): (VmId, &Tap, u32),
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
@@ -80,7 +83,9 @@ impl Filter {
             Filter::None => Ok(()),
             Filter::Untried(vms) => {
                 let shared = SharedFilter::load(*vms).and_then(|mut shared| {
-                    shared.add(netlink, vm, index, rx_filter)?;
+                    // The first in its block, it asks for nothing else.
+                    shared.add(netlink, requests, (vm, index), rx_filter)?;
+                    shared.write()?;
                     Ok(shared)
                 });
                 if let Ok(shared) = shared {
@@ -90,8 +95,19 @@ impl Filter {
                 *self = Filter::Classic;
                 tap.attach_filter(&mut classic::program(rx_filter))
             }
-            Filter::Shared(shared) => shared.add(netlink, vm, index, rx_filter),
+            Filter::Shared(shared) => shared.add(netlink, requests, (vm, index), rx_filter),
             Filter::Classic => tap.attach_filter(&mut classic::program(rx_filter)),
+        }
+    }
+
+    /// Writes down what TAPs want that were added.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn write(&mut self) -> Result<(), SystemError> {
+        match self {
+            Filter::Shared(shared) => shared.write(),
+            Filter::None | Filter::Untried(_) | Filter::Classic => Ok(()),
         }
     }
 

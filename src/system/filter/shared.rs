@@ -14,10 +14,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use aya::include_bytes_aligned;
 use aya::maps::{Array, MapData};
 use aya_obj::generated::bpf_prog_type;
+use nix::errno::Errno;
 
-use super::super::bpf::{Claims, LoadError, Loaded, address_key, chain, mac_key};
+use super::super::bpf::{Claims, LoadError, Loaded, address_key, chain, errno_of, mac_key};
 use super::super::error::SystemError;
+use super::super::netlink::requests::Requests;
 use super::super::netlink::{Netlink, Refusal};
+use super::super::traffic_control::in_block;
 use crate::system::limits::SPARE_VMS;
 use crate::vm::{RxFilter, VmId};
 
@@ -39,6 +42,8 @@ pub(in super::super) struct SharedFilter {
     state: Array<MapData, u64>,
     /// How often the maps were changed.
     edition: u32,
+    /// The program is to be told that they were.
+    is_unpublished: bool,
     blocks: Vec<Block>,
     /// The program is in the blocks.
     has_begun: bool,
@@ -67,11 +72,12 @@ impl SharedFilter {
     /// When the kernel does not let us, or does not know such programs.
     pub(super) fn load(vms: u32) -> Result<SharedFilter, SystemError> {
         let vms = vms.saturating_add(SPARE_VMS);
+        let destinations = vms.saturating_mul(DESTINATIONS_OF_A_VM);
         let mut loaded = Loaded::new(
             OBJECT,
             &[(PROGRAM, bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS)],
             &[
-                ("destinations", vms.saturating_mul(DESTINATIONS_OF_A_VM)),
+                ("destinations", destinations),
                 ("owners", vms),
                 ("seekers", vms),
             ],
@@ -79,11 +85,15 @@ impl SharedFilter {
         )
         .map_err(refused)?;
         Ok(SharedFilter {
-            destinations: Claims::new(loaded.map("destinations").map_err(refused)?),
-            owners: Claims::new(loaded.map("owners").map_err(refused)?),
-            seekers: Claims::new(loaded.map("seekers").map_err(refused)?),
+            destinations: Claims::new(
+                loaded.plain_map("destinations").map_err(refused)?,
+                destinations,
+            ),
+            owners: Claims::new(loaded.plain_map("owners").map_err(refused)?, vms),
+            seekers: Claims::new(loaded.plain_map("seekers").map_err(refused)?, vms),
             state: loaded.map("state").map_err(refused)?,
             edition: 0,
+            is_unpublished: false,
             program: loaded.program(PROGRAM).map_err(refused)?,
             blocks: Vec::new(),
             has_begun: false,
@@ -91,40 +101,55 @@ impl SharedFilter {
         })
     }
 
-    /// Limits the TAP with that index to what `rx_filter` says, from [`SharedFilter::begin`] on; fast while it is down still. One for which there is no room in the maps hears everything.
+    /// Limits the TAP with that index to what `rx_filter` says, from [`SharedFilter::begin`] on: once the maps are
+    /// [written](SharedFilter::write) and then `requests` carried out, before which it is [removed](SharedFilter::remove) if
+    /// one of these fails. Fast while the TAP is down still. One for which there is no room in the maps hears everything.
     ///
     /// # Errors
     /// When the kernel refuses; the TAP hears everything then.
     pub(super) fn add(
         &mut self,
         netlink: &mut Netlink,
-        vm: VmId,
-        index: u32,
+        requests: &mut Requests,
+        (vm, index): (VmId, u32),
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
         self.remove(vm);
         let Some(mut entry) = self.claim(index, rx_filter) else {
             return Ok(());
         };
+        let operation = || format!("put the link with index {index} behind the shared filter");
         let has_room = |block: &&mut Block| block.links < LINKS_OF_A_BLOCK;
-        let joined = match self.blocks.iter_mut().find(has_room) {
-            Some(block) => {
-                let joined = netlink.join_block(index, block.number);
-                block.links += u32::from(joined.is_ok());
-                joined.map(|()| block.number)
-            }
-            None => self.make_block(netlink, index),
-        };
-        match joined {
-            Ok(block) => entry.block = block,
-            Err(refusal) => {
-                self.release(&entry);
-                let operation = format!("put the link with index {index} behind the shared filter");
-                return Err(refusal.of(operation));
+        if let Some(block) = self.blocks.iter_mut().find(has_room) {
+            requests.add(in_block(index, block.number), operation());
+            block.links += 1;
+            entry.block = block.number;
+        } else {
+            match self.make_block(netlink, index) {
+                Ok(number) => entry.block = number,
+                Err(refusal) => {
+                    self.release(&entry);
+                    return Err(refusal.of(operation()));
+                }
             }
         }
         self.entries.insert(vm, entry);
         Ok(())
+    }
+
+    /// Writes into the maps what TAPs want that were added.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn write(&mut self) -> Result<(), SystemError> {
+        let written = self.destinations.write();
+        let written = written.and_then(|()| self.owners.write());
+        let written = written.and_then(|()| self.seekers.write());
+        let written = written.and_then(|()| match std::mem::take(&mut self.is_unpublished) {
+            true => self.publish(),
+            false => Ok(()),
+        });
+        written.map_err(|errno| SystemError::kernel("fill the maps of the shared filter", errno))
     }
 
     /// Makes a block with the link of that index in it. An index is nobody else's as long as the block is there. Returns
@@ -185,11 +210,18 @@ impl SharedFilter {
     ) -> Result<(), SystemError> {
         let Some(&Entry { block, .. }) = self.entries.get(&vm) else {
             // It hears everything, and need not if it is to no longer, or there is room again.
-            return self.add(netlink, vm, index, rx_filter);
+            let mut requests = Requests::default();
+            self.add(netlink, &mut requests, (vm, index), rx_filter)?;
+            let added = self.write().and_then(|()| netlink.carry_out(requests));
+            return added.inspect_err(|_| self.remove(vm));
         };
         // The new before the old goes: a frame in between passes.
         if let Some(mut new) = self.claim(index, rx_filter) {
             new.block = block;
+            if let Err(error) = self.write() {
+                self.release(&new);
+                return Err(error);
+            }
             if let Some(old) = self.entries.insert(vm, new) {
                 self.release(&old);
             }
@@ -250,7 +282,8 @@ impl SharedFilter {
             block: 0,
             claims: wanted.into_boxed_slice(),
         };
-        if is_complete && self.publish() {
+        if is_complete {
+            self.is_unpublished = true;
             return Some(entry);
         }
         self.release(&entry);
@@ -261,7 +294,8 @@ impl SharedFilter {
         for claim in &entry.claims {
             self.leave(*claim, entry.index);
         }
-        self.publish();
+        // It has told the program before.
+        let _ = self.publish();
     }
 
     /// Returns true if there was room.
@@ -281,13 +315,13 @@ impl SharedFilter {
         }
     }
 
-    /// Makes the program look at the maps anew. Returns true if it could be told.
-    fn publish(&mut self) -> bool {
+    /// Makes the program look at the maps anew.
+    fn publish(&mut self) -> Result<(), Errno> {
         self.edition = self.edition.wrapping_add(1);
         let seekers = u32::try_from(self.seekers.len()).unwrap_or(u32::MAX);
         // `struct state` of the program, as a little-endian processor has it.
         let state = u64::from(seekers) << 32 | u64::from(self.edition);
-        self.state.set(0, state, 0).is_ok()
+        self.state.set(0, state, 0).map_err(errno_of)
     }
 }
 

@@ -11,10 +11,13 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
+use nix::{ioctl_readwrite_bad, libc};
 
 use super::super::error::SystemError;
 use super::super::vlan_table::VlanFiltering;
 use super::link::{Link, parse_link};
+use super::port::LinkKey;
+use super::requests::Request;
 use super::{Netlink, Refusal};
 use crate::wire::MacAddr;
 
@@ -69,7 +72,59 @@ impl<'a> LinkChange<'a> {
             ..LinkChange::default()
         }
     }
+
+    /// The request that changes `link`.
+    pub(in crate::system) fn request(&self, link: LinkKey<'_>) -> Request {
+        let mut header = LinkHeader::default();
+        let name = match link {
+            LinkKey::Name(name) => Some(LinkAttribute::IfName(name.to_owned())),
+            LinkKey::Index(index) => {
+                header.index = index;
+                None
+            }
+        };
+        if let Some(up) = self.up {
+            header.change_mask = LinkFlags::Up;
+            header.flags = if up {
+                LinkFlags::Up
+            } else {
+                LinkFlags::empty()
+            };
+        }
+        let attributes = [
+            name,
+            self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())),
+            self.mtu.map(LinkAttribute::Mtu),
+            self.group.map(LinkAttribute::Group),
+            self.alias
+                .map(|alias| LinkAttribute::IfAlias(alias.to_owned())),
+            self.tx_queue_length.map(LinkAttribute::TxQueueLen),
+            self.master.map(LinkAttribute::Controller),
+            self.netns
+                .map(|namespace| LinkAttribute::NetNsFd(namespace.as_raw_fd())),
+            self.xdp.map(|program| {
+                LinkAttribute::Xdp(vec![
+                    LinkXdp::Fd(program.as_raw_fd()),
+                    LinkXdp::Flags(XDP_FLAGS_DRV_MODE),
+                ])
+            }),
+        ];
+        let message = link_message(header, attributes.into_iter().flatten().collect());
+        (RouteNetlinkMessage::NewLink(message), 0)
+    }
 }
+
+/// `struct ifreq` of `linux/if.h` with `ifr_ifindex` as the member of its union.
+#[repr(C)]
+#[derive(Default)]
+struct IndexRequest {
+    name: [u8; libc::IFNAMSIZ],
+    index: u32,
+    rest_of_union: [u8; 20],
+}
+
+// Any socket takes it, and answers for its own namespace (`sock_do_ioctl()` of `net/socket.c`).
+ioctl_readwrite_bad!(get_index, libc::SIOCGIFINDEX as libc::c_ulong, IndexRequest);
 
 impl Netlink {
     /// All links of the namespace.
@@ -92,16 +147,20 @@ impl Netlink {
         Ok(found)
     }
 
-    /// The index of the link called `name`.
+    /// The index of the link called `name`, in the namespace of the socket.
     ///
     /// # Errors
     /// When there is none, or the kernel does not tell.
-    pub(in crate::system) fn index(&mut self, name: &str) -> Result<u32, SystemError> {
-        let operation = || format!("look up link {name}");
-        match self.link(name)? {
-            Some(link) => Ok(link.index),
-            None => Err(SystemError::kernel(operation(), Errno::ENODEV)),
+    pub(in crate::system) fn index(&self, name: &str) -> Result<u32, SystemError> {
+        let mut request = IndexRequest::default();
+        for (slot, byte) in request.name.iter_mut().zip(name.bytes()) {
+            *slot = byte;
         }
+        #[allow(unsafe_code)]
+        // SAFETY: the descriptor is open, and the request is as large as the kernel's `struct ifreq` and outlives the call.
+        unsafe { get_index(self.socket.as_raw_fd(), &mut request) }
+            .map_err(|errno| SystemError::kernel(format!("look up link {name}"), errno))?;
+        Ok(request.index)
     }
 
     /// Hands the kernel's answer about the link called `name` to `on_reply`, if there is one.
@@ -260,37 +319,7 @@ impl Netlink {
         name: &str,
         change: &LinkChange<'_>,
     ) -> Result<(), Refusal> {
-        let mut header = LinkHeader::default();
-        if let Some(up) = change.up {
-            header.change_mask = LinkFlags::Up;
-            header.flags = if up {
-                LinkFlags::Up
-            } else {
-                LinkFlags::empty()
-            };
-        }
-        let attributes = [
-            Some(LinkAttribute::IfName(name.to_owned())),
-            change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())),
-            change.mtu.map(LinkAttribute::Mtu),
-            change.group.map(LinkAttribute::Group),
-            change
-                .alias
-                .map(|alias| LinkAttribute::IfAlias(alias.to_owned())),
-            change.tx_queue_length.map(LinkAttribute::TxQueueLen),
-            change.master.map(LinkAttribute::Controller),
-            change
-                .netns
-                .map(|namespace| LinkAttribute::NetNsFd(namespace.as_raw_fd())),
-            change.xdp.map(|program| {
-                LinkAttribute::Xdp(vec![
-                    LinkXdp::Fd(program.as_raw_fd()),
-                    LinkXdp::Flags(XDP_FLAGS_DRV_MODE),
-                ])
-            }),
-        ];
-        let message = link_message(header, attributes.into_iter().flatten().collect());
-        self.request(vec![(RouteNetlinkMessage::NewLink(message), 0)], |_| ())
+        self.request(vec![change.request(LinkKey::Name(name))], |_| ())
     }
 
     /// Puts an address, with the route to its subnet, on the link with that index; `name` is for the error. An IPv6
@@ -375,15 +404,6 @@ impl Netlink {
             _ => Ok(()),
         }
     }
-}
-
-/// The index of the link called `name`, looked up without a netlink request.
-///
-/// # Errors
-/// When there is none.
-pub(in crate::system) fn index_of(name: &str) -> Result<u32, SystemError> {
-    nix::net::if_::if_nametoindex(name)
-        .map_err(|errno| SystemError::kernel(format!("look up link {name}"), errno))
 }
 
 fn link_message(header: LinkHeader, attributes: Vec<LinkAttribute>) -> LinkMessage {

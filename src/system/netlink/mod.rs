@@ -8,18 +8,21 @@ pub(super) mod link;
 pub(super) mod link_requests;
 pub(super) mod monitor;
 pub(super) mod port;
+pub(super) mod requests;
 
 pub use link::{Link, LinkKind};
 pub use link_requests::{BridgePlan, LinkChange};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
-    NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NetlinkPayload, NlasIterator,
+    NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
+    NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 
+use self::requests::Request;
 use super::error::SystemError;
+use super::kernel_wait::Asking;
 
 /// The kernel never builds a larger datagram than it has seen a receiver ask for, and starts at 8 KiB
 /// (`net/netlink/af_netlink.c`, `netlink_dump()`).
@@ -83,30 +86,20 @@ impl Netlink {
         })
     }
 
-    /// Sends `requests`, each with flags of its own beside "request" and "acknowledge", as one datagram: the kernel
-    /// carries them out one after the other before it looks at a signal. Hands each reply's payload to `on_reply`.
+    /// Sends `requests` as [`Netlink::exchange`] does.
+    ///
+    /// # Errors
+    /// The first refusal, which is the cause of those that follow.
     pub(super) fn request(
         &mut self,
-        requests: Vec<(RouteNetlinkMessage, u16)>,
-        mut on_reply: impl FnMut(&[u8]),
+        requests: Vec<Request>,
+        on_reply: impl FnMut(&[u8]),
     ) -> Result<(), Refusal> {
-        let first = self.sequence.wrapping_add(1);
-        let mut unanswered = requests.len();
-        self.send(requests, NLM_F_REQUEST | NLM_F_ACK)?;
-        let mut outcome = Ok(());
-        while unanswered > 0 {
-            self.receive(first, |message| {
-                if message.message_type() == NLMSG_ERROR {
-                    unanswered = unanswered.saturating_sub(1);
-                    // The first refusal is the cause of those that follow.
-                    outcome = std::mem::replace(&mut outcome, Ok(()))
-                        .and_then(|()| acknowledgement(message));
-                } else {
-                    on_reply(message.payload());
-                }
-            })?;
-        }
-        outcome
+        let mut first = None;
+        self.exchange(requests, on_reply, |_, refusal| {
+            first.get_or_insert(refusal);
+        })?;
+        first.map_or(Ok(()), Err)
     }
 
     /// Asks for all objects that fit `request` and returns what `parse` makes of the payload of each. Asks again when
@@ -118,7 +111,7 @@ impl Netlink {
     ) -> Result<Vec<T>, Refusal> {
         for _ in 0..DUMP_ATTEMPTS {
             let first = self.sequence.wrapping_add(1);
-            self.send(vec![(request.clone(), 0)], NLM_F_REQUEST | NLM_F_DUMP)?;
+            self.send(vec![(request.clone(), 0)], NLM_F_DUMP)?;
             let mut items = Vec::new();
             let (mut done, mut interrupted, mut outcome) = (false, false, Ok(()));
             while !done {
@@ -145,23 +138,25 @@ impl Netlink {
         })
     }
 
-    fn send(
-        &mut self,
-        requests: Vec<(RouteNetlinkMessage, u16)>,
-        common_flags: u16,
-    ) -> Result<(), Refusal> {
+    /// Sends `requests` as one datagram, the last with further flags.
+    fn send(&mut self, requests: Vec<Request>, flags_of_last: u16) -> Result<(), Refusal> {
         let mut datagram = Vec::new();
-        for (request, flags) in requests {
+        let mut requests = requests.into_iter();
+        while let Some((request, flags)) = requests.next() {
             self.sequence = self.sequence.wrapping_add(1);
             let mut message =
                 NetlinkMessage::new(Default::default(), NetlinkPayload::from(request));
-            message.header.flags = common_flags | flags;
+            message.header.flags = NLM_F_REQUEST | flags;
+            if requests.len() == 0 {
+                message.header.flags |= flags_of_last;
+            }
             message.header.sequence_number = self.sequence;
             message.finalize();
             let start = datagram.len();
             datagram.resize(start + message.buffer_len().next_multiple_of(4), 0);
             message.serialize(&mut datagram[start..]);
         }
+        let _asking = Asking::begin();
         loop {
             return match self.socket.send(&datagram, 0) {
                 Ok(_) => Ok(()),

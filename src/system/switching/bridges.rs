@@ -10,6 +10,7 @@ use super::super::lab_config::{LabConfig, Neighbours};
 use super::super::mark::Mark;
 use super::super::netlink::Netlink;
 use super::super::netlink::link_requests::{BridgePlan, LinkChange};
+use super::super::netlink::requests::Requests;
 use super::super::sysctl;
 use super::super::tap::Tap;
 use super::{Spot, Switching};
@@ -170,8 +171,7 @@ impl Bridges {
 impl Switching for Bridges {
     fn add<'a>(
         &'a mut self,
-        vm: VmId,
-        tap: &Tap,
+        (vm, tap, _): (VmId, &Tap, u32),
         _: &RxFilter,
         change: &mut LinkChange<'a>,
     ) -> Result<Option<String>, SystemError> {
@@ -187,16 +187,16 @@ impl Switching for Bridges {
 
     fn introduce(
         &self,
-        netlink: &mut Netlink,
+        requests: &mut Requests,
         lab: &LabConfig,
         (vm, tap, index): (VmId, &Tap, u32),
         rx_filter: &RxFilter,
-    ) -> Result<(), SystemError> {
+    ) {
         let Some(spot) = self.places.get(&vm) else {
-            return Ok(());
+            return;
         };
         if !lab.neighbours.are_filled_in() {
-            return Ok(());
+            return;
         }
         let left = self.left.get(&vm).into_iter().flatten();
         let left = left.map(|place| *place as u32);
@@ -205,12 +205,12 @@ impl Switching for Bridges {
         let callers: BTreeSet<u32> = callers.collect();
         let ways = self.ways_to(*spot, index, callers.into_iter());
         if lab.neighbours == Neighbours::Static {
-            return netlink.teach_bridges(tap.name(), rx_filter.mac, &ways);
+            return requests.teach_bridges(tap.name(), rx_filter.mac, &ways);
         }
         if !matches!(spot, Spot::Beside(_)) {
-            netlink.proxy_arp(tap.name(), index)?;
+            requests.proxy_arp(tap.name(), index);
         }
-        netlink.introduce(tap.name(), rx_filter, &ways)
+        requests.introduce(tap.name(), rx_filter, &ways);
     }
 
     fn find(&self, place: &Place) -> Option<Spot> {
@@ -333,7 +333,9 @@ impl Maker<'_> {
     /// Gives the bridge that the host sees its addresses, and puts its side of it in the VLANs of the VMs.
     fn host_side(&mut self, name: &str, index: u32) -> Result<(), SystemError> {
         if let Some(filtering) = &self.lab.vlan_filtering {
-            self.netlink.set_bridge_vlans(name, index, filtering)?;
+            let mut requests = Requests::default();
+            requests.set_bridge_vlans(name, index, filtering);
+            self.netlink.carry_out(requests)?;
         }
         if let Some(address) = self.lab.host_address6 {
             sysctl::enable_ipv6(name)?;
@@ -365,7 +367,9 @@ impl Maker<'_> {
     pub(in crate::system) fn port(&mut self, name: &str, bridge: u32) -> Result<u32, SystemError> {
         let index = self.trunk(name, bridge)?;
         if self.lab.neighbours == Neighbours::Proxy {
-            self.netlink.proxy_arp(name, index)?;
+            let mut requests = Requests::default();
+            requests.proxy_arp(name, index);
+            self.netlink.carry_out(requests)?;
         }
         Ok(index)
     }
@@ -376,7 +380,9 @@ impl Maker<'_> {
         self.netlink.change_link(name, &up(Some(bridge)))?;
         let index = self.netlink.index(name)?;
         if let Some(filtering) = &self.lab.vlan_filtering {
-            self.netlink.set_trunk_vlans(name, index, filtering)?;
+            let mut requests = Requests::default();
+            requests.set_trunk_vlans(name, index, filtering);
+            self.netlink.carry_out(requests)?;
         }
         Ok(index)
     }

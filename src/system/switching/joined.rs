@@ -140,8 +140,7 @@ impl ExistingBridge {
 impl Switching for ExistingBridge {
     fn add<'a>(
         &'a mut self,
-        _: VmId,
-        tap: &Tap,
+        (_, tap, _): (VmId, &Tap, u32),
         _: &RxFilter,
         change: &mut LinkChange<'a>,
     ) -> Result<Option<String>, SystemError> {

@@ -14,6 +14,7 @@ use super::error::SystemError;
 use super::lab_config::LabConfig;
 use super::netlink::Netlink;
 use super::netlink::link_requests::LinkChange;
+use super::netlink::requests::Requests;
 use super::tap::Tap;
 use crate::fabric::Place;
 use crate::topology::Topology;
@@ -35,7 +36,7 @@ pub(super) enum Spot {
 
 /// The switch of one lab, of one of the kinds of [`FabricKind`](super::FabricKind).
 pub(super) trait Switching: Debug {
-    /// Takes in the TAP of `vm`: adds to `change`, by which the TAP is configured next, what makes it a port. Returns the
+    /// Takes in the TAP of `vm`, which has that index: adds to `change`, by which the TAP is configured next, what makes it a port. Returns the
     /// operation, for an error of that change; `None` if it is nothing but the configuration, as of a TAP that needs
     /// nothing to be a port.
     ///
@@ -43,28 +44,24 @@ pub(super) trait Switching: Debug {
     /// If the kernel refuses.
     fn add<'a>(
         &'a mut self,
-        vm: VmId,
-        tap: &Tap,
+        (vm, tap, index): (VmId, &Tap, u32),
         rx_filter: &RxFilter,
         change: &mut LinkChange<'a>,
     ) -> Result<Option<String>, SystemError> {
-        let _ = (vm, tap, rx_filter, change);
+        let _ = (vm, tap, index, rx_filter, change);
         Ok(None)
     }
 
-    /// Fills the switch's tables for `vm`, whose TAP with this index is a port now, where the lab wants that.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
+    /// Adds the requests that fill the switch's tables for `vm`, whose TAP with this index is a port by then, where the lab
+    /// wants that.
     fn introduce(
         &self,
-        netlink: &mut Netlink,
+        requests: &mut Requests,
         lab: &LabConfig,
         (vm, tap, index): (VmId, &Tap, u32),
         rx_filter: &RxFilter,
-    ) -> Result<(), SystemError> {
-        let _ = (netlink, lab, vm, tap, index, rx_filter);
-        Ok(())
+    ) {
+        let _ = (requests, lab, vm, tap, index, rx_filter);
     }
 
     /// Sets the receive filter of `vm`, if the switch looks at it.
@@ -73,11 +70,10 @@ pub(super) trait Switching: Debug {
     /// If the kernel refuses.
     fn set_rx_filter(
         &mut self,
-        vm: VmId,
-        tap: &Tap,
+        (vm, tap, index): (VmId, &Tap, u32),
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
-        let _ = (vm, tap, rx_filter);
+        let _ = (vm, tap, index, rx_filter);
         Ok(())
     }
 

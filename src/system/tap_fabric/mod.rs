@@ -61,8 +61,8 @@ pub struct TapFabric {
     at_end: AtEnd,
     warnings: Vec<SystemError>,
     namespace: Namespace,
-    /// The kernel gives links queueing disciplines, as far as is known.
-    has_disciplines: bool,
+    /// The kernel gives links queueing disciplines. `None` until the first TAP has shown that.
+    has_disciplines: Option<bool>,
     /// Where the last frame that was written goes.
     last_destination: [u8; 6],
     /// The last counters of VMs that have left.
@@ -116,7 +116,7 @@ impl TapFabric {
             at_end: AtEnd::Leave,
             warnings,
             namespace,
-            has_disciplines: true,
+            has_disciplines: None,
             last_destination: [0; 6],
             departed: Vec::new(),
             monitor: None,

@@ -22,6 +22,7 @@ use super::super::namespace_file::CURRENT_NAMESPACE;
 use super::super::netlink::Netlink;
 use super::super::netlink::link::{Link, LinkKind};
 use super::super::netlink::link_requests::LinkChange;
+use super::super::netlink::requests::Requests;
 use super::super::side_namespace::{DESCRIPTORS_OF_A_NAMESPACE, SideNamespace};
 use super::super::switching::Spot;
 use super::super::switching::bridges::silence_link;
@@ -463,8 +464,14 @@ impl TapFabric {
             silence_link(name, &mut self.warnings);
         }
         if let Some(Some(port)) = self.taps.get(vm.index()) {
+            let mut requests = Requests::default();
+            let tap = (vm, &port.tap, index);
             self.filter
-                .add(&mut self.netlink, (vm, &port.tap, index), rx_filter)?;
+                .add(&mut self.netlink, &mut requests, tap, rx_filter)?;
+            let filtered = self.filter.write();
+            filtered
+                .and_then(|()| self.netlink.carry_out(requests))
+                .inspect_err(|_| self.filter.remove(vm))?;
         }
         self.arrive(vm, (name, index), bridge)?;
         Ok(spot)
@@ -512,12 +519,16 @@ impl TapFabric {
             && spot != Spot::Elsewhere
         {
             let netlink = self.moves.netlink_of(vm, &mut self.netlink);
-            netlink.set_port_vlan(name, port.index, filtering.of(vm))?;
+            let mut requests = Requests::default();
+            requests.set_port_vlan(name, port.index, filtering.of(vm));
+            netlink.carry_out(requests)?;
         }
         if fills {
             let port = (vm, &port.tap, port.index);
+            let mut requests = Requests::default();
             self.switching
-                .introduce(&mut self.netlink, &self.lab, port, rx_filter)?;
+                .introduce(&mut requests, &self.lab, port, rx_filter);
+            self.netlink.carry_out(requests)?;
         }
         Ok(())
     }

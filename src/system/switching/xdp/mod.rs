@@ -20,7 +20,7 @@ use aya_obj::generated::bpf_prog_type;
 use crate::system::bpf::{Claims, LoadError, Loaded, address_key, chain, mac_key};
 use crate::system::error::SystemError;
 use crate::system::limits::SPARE_VMS;
-use crate::system::netlink::link_requests::{LinkChange, index_of};
+use crate::system::netlink::link_requests::LinkChange;
 use crate::system::switching::Switching;
 use crate::system::tap::Tap;
 use crate::vm::{RxFilter, VmId};
@@ -92,6 +92,7 @@ impl XdpSwitch {
     /// When the kernel does not let us, or does not know such programs.
     pub(in crate::system) fn load(vms: u32) -> Result<XdpSwitch, SystemError> {
         let entries = vms.saturating_add(SPARE_VMS);
+        let groups = entries.saturating_mul(GROUPS_OF_A_VM);
         let mut loaded = Loaded::new(
             OBJECT,
             &[(PROGRAM, bpf_prog_type::BPF_PROG_TYPE_XDP)],
@@ -99,7 +100,7 @@ impl XdpSwitch {
                 ("ports", entries),
                 ("stations", entries),
                 ("owners", entries),
-                ("groups", entries.saturating_mul(GROUPS_OF_A_VM)),
+                ("groups", groups),
             ],
             &[],
         )
@@ -109,7 +110,7 @@ impl XdpSwitch {
             stations: loaded.map("stations").map_err(refused)?,
             owners: loaded.map("owners").map_err(refused)?,
             endings: loaded.map("endings").map_err(refused)?,
-            groups: Claims::new(loaded.map("groups").map_err(refused)?),
+            groups: Claims::new(loaded.plain_map("groups").map_err(refused)?, groups),
             program: loaded.program(PROGRAM).map_err(refused)?,
             entries: HashMap::new(),
             free: Vec::new(),
@@ -118,10 +119,13 @@ impl XdpSwitch {
     }
 
     /// Puts the TAP of `vm` on the switch.
-    fn put(&mut self, vm: VmId, tap: &Tap, rx_filter: &RxFilter) -> Result<(), SystemError> {
+    fn put(
+        &mut self,
+        (vm, tap, ifindex): (VmId, &Tap, u32),
+        rx_filter: &RxFilter,
+    ) -> Result<(), SystemError> {
         let operation = || format!("put {} on the XDP switch", tap.name());
         let refused = |error: &dyn Error| SystemError::refused(operation(), chain(error));
-        let ifindex = index_of(tap.name())?;
         let place = self.free.pop().unwrap_or_else(|| {
             self.taken += 1;
             self.taken - 1
@@ -158,9 +162,10 @@ impl XdpSwitch {
         let groups = entry.groups.iter();
         let without_room = groups.filter(|group| !self.groups.add(**group, place + 1));
         let without_room = without_room.count();
+        let written = self.groups.write();
         self.entries.insert(vm, entry);
         match without_room {
-            0 => Ok(()),
+            0 => written.map_err(|errno| SystemError::kernel(operation(), errno)),
             _ => Err(SystemError::refused(operation(), "too many groups")),
         }
     }
@@ -169,24 +174,23 @@ impl XdpSwitch {
 impl Switching for XdpSwitch {
     fn add<'a>(
         &'a mut self,
-        vm: VmId,
-        tap: &Tap,
+        port: (VmId, &Tap, u32),
         rx_filter: &RxFilter,
         change: &mut LinkChange<'a>,
     ) -> Result<Option<String>, SystemError> {
-        self.put(vm, tap, rx_filter)?;
+        self.put(port, rx_filter)?;
         change.xdp = Some(self.program.as_fd());
+        let (_, tap, _) = port;
         Ok(Some(format!("put the XDP switch on {}", tap.name())))
     }
 
     fn set_rx_filter(
         &mut self,
-        vm: VmId,
-        tap: &Tap,
+        port: (VmId, &Tap, u32),
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
-        self.remove(vm);
-        self.put(vm, tap, rx_filter)
+        self.remove(port.0);
+        self.put(port, rx_filter)
     }
 
     /// The port itself is taken away by the kernel when its TAP goes.
