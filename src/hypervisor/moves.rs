@@ -147,11 +147,11 @@ impl<F: Fabric> Hypervisor<F> {
         self.end_sightings(vm);
         let is_ready = made.ready <= self.fabric.time_after(now);
         self.fabric.watch_moved(vm, mac, made.ready);
-        let heard = self.fabric.fdb_events(made.ready);
         // At once: whatever else there is to do can wait, and until then the VM can't be reached.
         if is_ready && relocation.count > 0 {
             self.write_announcement(made.ready, vm, relocation.announcement);
         }
+        let heard = self.fabric.fdb_events(made.ready);
         let number = self.record_move(vm, &made, relocation.announcement);
         self.moves.last.insert(vm, (number, made.from.clone()));
         self.hear_of_move(vm, &heard);
@@ -272,10 +272,16 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Takes in what was heard of tables while `vm` was moved, before it has sent a frame since. What they have lost of it has not
-    /// aged, but gone with its port.
+    /// Takes in what was heard of tables while `vm` was moved, and from its announcement. What they have lost of it has not aged,
+    /// but gone with its port.
     pub(super) fn hear_of_move(&mut self, vm: VmId, heard: &[FdbEvent]) {
-        let is_news = |event: &&FdbEvent| event.vm != vm || event.change == FdbChange::Told;
+        let is_news = |event: &&FdbEvent| {
+            event.vm != vm
+                || matches!(
+                    event.change,
+                    FdbChange::Told | FdbChange::LearnedFromAnnouncement
+                )
+        };
         for event in heard.iter().filter(is_news) {
             self.hear_of_table(event);
         }
@@ -302,7 +308,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Takes in what bridges have learned of moved VMs up to `now`.
     #[cold]
-    pub(super) fn hear_of_tables(&mut self, now: Instant) {
+    pub fn hear_of_tables(&mut self, now: Instant) {
         for event in self.fabric.fdb_events(now) {
             self.hear_of_table(&event);
         }

@@ -347,9 +347,6 @@ impl Reactor {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, self.next_look));
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events(hypervisor)?;
-        if self.fabric_news != FabricNews::default() {
-            self.look_at_fabric(hypervisor);
-        }
         self.check_unwatched(hypervisor)?;
         self.pass_due(hypervisor);
         for _ in 0..self.undrained.len() {
@@ -357,6 +354,10 @@ impl Reactor {
                 self.drain(hypervisor, vm);
                 self.busy_poll.worked(self.polled_at);
             }
+        }
+        // Frames can't wait, and of what has become of links it is known only that it is past.
+        if self.fabric_news != FabricNews::default() {
+            self.look_at_fabric(hypervisor);
         }
         if hypervisor.has_due_commands() {
             self.carry_out_due(hypervisor)?;
@@ -385,6 +386,8 @@ impl Reactor {
     fn look_at_fabric<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
         let news = std::mem::take(&mut self.fabric_news);
         if news.links {
+            // What tables have learned of frames of this turn was not before these.
+            hypervisor.hear_of_tables(self.clock.now());
             hypervisor.look_at_links(self.polled_at);
         }
         if news.drops {
