@@ -129,6 +129,8 @@ pub struct Reactor {
 /// What the poll has reported of the fabric beside TAPs.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct FabricNews {
+    /// A move of a VM has ended.
+    moves: bool,
     /// A link has changed.
     links: bool,
     /// Frames were dropped.
@@ -347,6 +349,11 @@ impl Reactor {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, self.next_look));
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events(hypervisor)?;
+        if self.fabric_news.moves {
+            // Until the VM has announced itself, nobody reaches it.
+            hypervisor.end_moves(false);
+            self.fabric_news.moves = false;
+        }
         self.check_unwatched(hypervisor)?;
         self.pass_due(hypervisor);
         for _ in 0..self.undrained.len() {
@@ -386,8 +393,6 @@ impl Reactor {
     fn look_at_fabric<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
         let news = std::mem::take(&mut self.fabric_news);
         if news.links {
-            // What tables have learned of frames of this turn was not before these.
-            hypervisor.hear_of_tables(self.clock.now());
             hypervisor.look_at_links(self.polled_at);
         }
         if news.drops {
