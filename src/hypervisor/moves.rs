@@ -230,7 +230,8 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Returns true if the change of a link goes on.
-    pub(super) fn is_any_under_way(&self) -> bool {
+    #[inline]
+    pub fn is_any_under_way(&self) -> bool {
         !self.moves.under_way.is_empty()
     }
 

@@ -362,10 +362,6 @@ impl Reactor {
                 self.busy_poll.worked(self.polled_at);
             }
         }
-        // Frames can't wait, and of what has become of links it is known only that it is past.
-        if self.fabric_news != FabricNews::default() {
-            self.look_at_fabric(hypervisor);
-        }
         if hypervisor.has_due_commands() {
             self.carry_out_due(hypervisor)?;
         }
@@ -375,6 +371,10 @@ impl Reactor {
         } else {
             self.deferred = 0;
             self.send_due(hypervisor);
+        }
+        // Frames can't wait, and of what has become of links it is known only that it is past.
+        if self.fabric_news != FabricNews::default() {
+            self.look_at_fabric(hypervisor);
         }
         if let Some(pause) = self.pauses.look_back() {
             hypervisor.recorder().paused(pause);
@@ -427,7 +427,12 @@ impl Reactor {
     /// Sends the frames that are due, and follows each to its destination.
     fn send_due<F: Fabric<Error = SystemError>>(&mut self, hypervisor: &mut Hypervisor<F>) {
         let mut now = self.read_clock(hypervisor);
-        for _ in 0..self.send_budget {
+        // The VM that moves announces itself once the poll has told that it is there.
+        let budget = match hypervisor.is_any_under_way() {
+            true => 1,
+            false => self.send_budget,
+        };
+        for _ in 0..budget {
             let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
                 break;
             };
