@@ -37,7 +37,7 @@ plain() {
 }
 
 ours() {
-    "$TAP_REACTOR" --vms 4 --ports-per-bridge 2 --ping vm0:vm1 --interval 10us --duration "$(((moves + 2) * 50))ms" \
+    "$TAP_REACTOR" --vms 4 --ports-per-bridge 2 --ping vm0:vm1 --interval 10us --timeout 100ms --duration "$(((moves + 2) * 50))ms" \
         --move 'vm1:leaf1@50ms,every=50ms' --repeat "$moves" --json >"$work/report.json" || [ $? = 1 ]
     python3 -c 'import json, sys
 for move in json.load(open(sys.argv[1]))["moves"]:

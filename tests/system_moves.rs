@@ -11,6 +11,7 @@ use support::{
 use tap_reactor::fabric::{
     DropPlace, Fabric, Instrumented, LinkFate, Place, Read, Relocated, Write,
 };
+use tap_reactor::reactor::Source;
 use tap_reactor::system::{LabConfig, TapFabric};
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{Misbehaviour, RxFilter, Station, VmId};
@@ -31,6 +32,11 @@ fn rx_filter(vm: VmId) -> RxFilter {
 
 /// A lab of three VMs on one bridge of a namespace that the test has made.
 fn lab() -> (TapFabric, Polled) {
+    lab_of(LabConfig::default().ports_per_bridge)
+}
+
+/// The same with that many ports on a bridge.
+fn lab_of(ports_per_bridge: u32) -> (TapFabric, Polled) {
     enter_own_network();
     // As in a namespace of somebody else.
     for which in ["all", "default"] {
@@ -39,6 +45,7 @@ fn lab() -> (TapFabric, Polled) {
     }
     let (mut fabric, polled) = fabric(LabConfig {
         vms: 3,
+        ports_per_bridge,
         ..host_lab()
     })
     .unwrap_or_else(|error| panic!("{error}"));
@@ -59,7 +66,14 @@ fn home() -> Place {
 
 fn relocate(fabric: &mut impl Fabric, vm: VmId, to: &Place) -> Result<Relocated, String> {
     let made = fabric.relocate(Instant::ZERO, vm, to, &rx_filter(vm), Duration::ZERO);
-    made.map_err(|error| error.to_string())
+    let made = made.map_err(|error| error.to_string())?;
+    if made.ready.is_some() {
+        return Ok(made);
+    }
+    let mut ended = fabric.ended_relocations(true).into_iter();
+    let (_, ready) = ended.find(|(of, _)| *of == vm).unwrap();
+    let ready = Some(ready.map_err(|error| error.to_string())?);
+    Ok(Relocated { ready, ..made })
 }
 
 /// Returns true if the link of that name in the namespace beside is up.
@@ -202,6 +216,51 @@ fn a_vm_that_loops_hears_everything_wherever_it_was_moved_to() {
             read_all(fabric.inner(), VM1) == 1
         });
     }
+}
+
+#[test]
+fn a_vm_goes_to_another_bridge_while_others_are_served_and_the_poll_tells_when_it_is_there() {
+    let (mut fabric, mut polled) = lab_of(2);
+    let leaves = ["br0-0", "br0-1"].map(|name| Some(link(name).index));
+    for to in [1, 0] {
+        let place = Place::Leaf(to);
+        let made = fabric.relocate(Instant::ZERO, VM1, &place, &rx_filter(VM1), Duration::ZERO);
+        let made = made.unwrap();
+        assert_eq!(made.ready, None, "it goes on");
+        let mut ended = Vec::new();
+        wait_until("the end of the move", || {
+            if polled.ready().contains(&Source::Moves) {
+                ended.extend(fabric.ended_relocations(false));
+            }
+            !ended.is_empty()
+        });
+        let (vm, ready) = ended.pop().unwrap();
+        assert!(vm == VM1 && ready.unwrap() > made.began);
+        assert_eq!(link("tap1").master, leaves[to as usize]);
+    }
+}
+
+#[test]
+fn moves_to_other_bridges_that_the_kernel_refuses_or_that_are_waited_for_end_each_as_it_does() {
+    let (mut fabric, _polled) = lab_of(2);
+    fabric.prepare_place(VM2, &Place::Leaf(0)).unwrap();
+    run("ip link delete tap2");
+    for (vm, to) in [(VM0, 1), (VM1, 1), (VM2, 0)] {
+        let place = Place::Leaf(to);
+        let made = fabric.relocate(Instant::ZERO, vm, &place, &rx_filter(vm), Duration::ZERO);
+        assert_eq!(made.unwrap().ready, None);
+    }
+    let mut ended = fabric.ended_relocations(true);
+    ended.sort_by_key(|(vm, _)| *vm);
+    let vms: Vec<(VmId, bool)> = ended.iter().map(|(vm, end)| (*vm, end.is_ok())).collect();
+    assert_eq!(vms, [(VM0, true), (VM1, true), (VM2, false)]);
+    let error = ended.pop().unwrap().1.unwrap_err().to_string();
+    assert!(error.contains("move tap2 to leaf0"), "{error}");
+    let leaf = Some(link("br0-1").index);
+    assert_eq!([link("tap0").master, link("tap1").master], [leaf; 2]);
+    assert!(fabric.ended_relocations(true).is_empty());
+    // It is gone: another try fails as well, and is no move to where it is already.
+    relocate(&mut fabric, VM2, &Place::Leaf(1)).expect_err("there is no such link");
 }
 
 #[test]

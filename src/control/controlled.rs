@@ -149,11 +149,17 @@ pub trait Controlled {
     /// If the name is none.
     fn mark(&mut self, wish: SetMark) -> Result<MarkDocument, ApiError>;
 
-    /// Moves a VM.
+    /// Moves a VM, or begins to: returns the VM then.
     ///
     /// # Errors
     /// If the order can't be understood, or this can't be.
-    fn move_vm(&mut self, wish: MoveVm) -> Result<MovedVm, ApiError>;
+    fn move_vm(&mut self, wish: MoveVm) -> Result<Result<MovedVm, VmId>, ApiError>;
+
+    /// Returns what came of the move of `vm`, which was begun; `None` as long as it goes on.
+    ///
+    /// # Errors
+    /// If the system has refused it.
+    fn moved(&mut self, vm: VmId) -> Result<Option<MovedVm>, ApiError>;
 
     /// Returns the moves that were made, and those of the present phase that are to come.
     fn moves(&mut self, page: Page) -> List<MoveDocument>;

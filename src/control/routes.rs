@@ -382,7 +382,7 @@ pub const ROUTES: &[Route] = &[
             status::CONFLICT,
             status::INTERNAL_ERROR,
         ],
-        handle: |lab, call| json(status::CREATED, &lab.move_vm(call.body()?)?),
+        handle: |_, call| Ok(Response::later(Work::move_vm(call.body()?))),
         ..GET
     },
     Route {

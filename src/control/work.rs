@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::message::{Body, Response};
 use super::resources::{AddFlows, AddVms, AddedFlows, ChangedVms, ImpairmentsDocument, Page};
-use super::{ApiError, Controlled, dispatch, status};
+use super::{ApiError, Controlled, MoveVm, dispatch, status};
 use crate::hypervisor::FlowConfig;
 use crate::load::{FlowId, Pace};
 use crate::report::{Builder, Format, Pieces, Report};
@@ -79,6 +79,13 @@ pub enum Work {
         /// All of them.
         removed: ChangedVms,
     },
+    /// A VM is moved.
+    MoveVm {
+        /// What was asked for, as long as it is not begun.
+        wish: Option<MoveVm>,
+        /// The VM, once it is.
+        vm: Option<VmId>,
+    },
     /// Flows are added.
     AddFlows {
         /// What was asked for, as long as it is not planned.
@@ -145,6 +152,14 @@ impl Work {
         }
     }
 
+    /// A VM to move.
+    pub(super) const fn move_vm(wish: MoveVm) -> Work {
+        Work::MoveVm {
+            wish: Some(wish),
+            vm: None,
+        }
+    }
+
     /// Flows to add.
     pub(super) const fn add_flows(wish: AddFlows) -> Work {
         Work::AddFlows {
@@ -184,6 +199,7 @@ impl Work {
                 let stopped = lab.stop_vms(vms);
                 stopped.and_then(|()| done(left.is_empty(), status::ACCEPTED, removed))
             }
+            Work::MoveVm { wish, vm } => move_vm(lab, wish, vm),
             Work::AddFlows {
                 wish,
                 left,
@@ -253,6 +269,26 @@ fn add_vms(
     lab.start_vms(left.start..end)?;
     left.start = end;
     done(left.start >= left.end, status::ACCEPTED, added)
+}
+
+fn move_vm(
+    lab: &mut dyn Controlled,
+    wish: &mut Option<MoveVm>,
+    vm: &mut Option<VmId>,
+) -> Result<Option<Response>, ApiError> {
+    let moved = match (wish.take(), *vm) {
+        (Some(wish), _) => match lab.move_vm(wish)? {
+            Ok(moved) => Some(moved),
+            Err(begun) => {
+                *vm = Some(begun);
+                None
+            }
+        },
+        (None, Some(vm)) => lab.moved(vm)?,
+        (None, None) => None,
+    };
+    let moved = moved.map(|moved| dispatch::json(status::CREATED, &moved));
+    moved.transpose()
 }
 
 fn add_flows(

@@ -8,10 +8,10 @@ use super::misbehave::{Misbehave, MisbehaviourRecord};
 use super::path_split::PathFollower;
 use super::relocation_watch::RelocationWatch;
 use super::{
-    Direction, Environment, Fabric, FdbEvent, FrameDrops, Impaired, ImpairedPing, ImpairmentCount,
-    Instrument, Interface, LinkEvent, Notice, Observed, PathKey, PathStamps, PathState, Place,
-    PortCounters, Read, Recording, Released, Relocated, RelocationError, RouteEvent, Rule,
-    Sightings, SplitPings, Write,
+    Direction, EndedRelocation, Environment, Fabric, FdbEvent, FrameDrops, Impaired, ImpairedPing,
+    ImpairmentCount, Instrument, Interface, LinkEvent, Notice, Observed, PathKey, PathStamps,
+    PathState, Place, PortCounters, Read, Recording, Released, Relocated, RelocationError,
+    RouteEvent, Rule, Sightings, SplitPings, Write,
 };
 use crate::load::{FlowId, Target};
 use crate::record::{Floods, PathSplit};
@@ -518,12 +518,12 @@ impl<F: Fabric> Instrumented<F> {
 
     /// Has the port of `vm`, which was moved, be as its misbehaviour wants it: it has come up, and hears what a VM wants.
     #[cold]
-    fn misbehave_moved(&mut self, vm: VmId, rx_filter: &RxFilter) {
+    fn misbehave_moved(&mut self, vm: VmId, rx_filter: Option<&RxFilter>) {
         let Some(misbehave) = self.edge.as_mut().and_then(|edge| edge.misbehave.as_mut()) else {
             return;
         };
         let mut is_done = true;
-        if let Some(widened) = misbehave.widen(vm, rx_filter) {
+        if let Some(widened) = rx_filter.and_then(|filter| misbehave.widen(vm, filter)) {
             is_done = self.fabric.set_rx_filter(vm, &widened).is_ok();
         }
         if misbehave.is_link_down(vm) {
@@ -784,10 +784,19 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         outage: Duration,
     ) -> Result<Relocated, RelocationError<F::Error>> {
         let relocated = self.fabric.relocate(now, vm, to, rx_filter, outage)?;
-        if self.edge.is_some() {
-            self.misbehave_moved(vm, rx_filter);
+        if self.edge.is_some() && relocated.ready.is_some() {
+            self.misbehave_moved(vm, Some(rx_filter));
         }
         Ok(relocated)
+    }
+
+    fn ended_relocations(&mut self, waits: bool) -> Vec<EndedRelocation<F::Error>> {
+        let ended = self.fabric.ended_relocations(waits);
+        if self.edge.is_some() {
+            let made = ended.iter().filter(|(_, outcome)| outcome.is_ok());
+            made.for_each(|(vm, _)| self.misbehave_moved(*vm, None));
+        }
+        ended
     }
 
     fn fdb_events(&mut self, now: Instant) -> Vec<FdbEvent> {

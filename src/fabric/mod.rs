@@ -54,7 +54,7 @@ pub use self::path_stamps::{PATH_SLOTS, PathKey, PathStamps};
 pub use self::path_state::{BridgeState, PathState, PortCounters, PortState, StpState};
 pub use self::recording::Recording;
 pub use self::relocation::{
-    FdbChange, FdbEvent, NoPlace, PLACES, Place, Relocated, RelocationError,
+    EndedRelocation, FdbChange, FdbEvent, NoPlace, PLACES, Place, Relocated, RelocationError,
 };
 pub use self::relocation_watch::Sightings;
 pub use self::route_event::RouteEvent;
@@ -169,8 +169,9 @@ pub trait Fabric {
         Err(RelocationError::Unfit(why.to_owned()))
     }
 
-    /// Moves the port of `vm`, whose network interface is to accept what `rx_filter` lets through, to another place at `now`.
-    /// A simulation takes `outage` for it, in which the port carries nothing; a real fabric takes the time that it takes.
+    /// Moves the port of `vm`, whose network interface is to accept what `rx_filter` lets through, to another place at `now`, or
+    /// begins to. A simulation takes `outage` for it, in which the port carries nothing; a real fabric takes the time that it
+    /// takes. Until that is over, the port is neither moved again nor removed.
     ///
     /// # Errors
     /// If this can't be, without a change; or if the system refuses an operation.
@@ -186,6 +187,14 @@ pub trait Fabric {
         self.prepare_place(vm, to)?;
         let why = format!("this fabric moves no VM to {to}");
         Err(RelocationError::Unfit(why))
+    }
+
+    /// Returns the VMs whose moves went on and have ended since the last call, each with the time at which its link was ready, or
+    /// with what the system refused. With `waits` the ends of all of them are waited for, which takes as long as the system does.
+    /// The driver calls this when its poll reports the end of a move.
+    fn ended_relocations(&mut self, waits: bool) -> Vec<EndedRelocation<Self::Error>> {
+        let _ = waits;
+        Vec::new()
     }
 
     /// Returns what bridges have learned of VMs that were moved since the last call. The driver calls this as it does

@@ -81,7 +81,7 @@ impl FromStr for Place {
     }
 }
 
-/// A move that a fabric has made.
+/// A move that a fabric has made, or has begun.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Relocated {
     /// Where the VM was.
@@ -90,11 +90,15 @@ pub struct Relocated {
     pub to: Place,
     /// When the change of its link began.
     pub began: Instant,
-    /// When its link carries frames again: the end of the change, or of a simulation a time to come.
-    pub ready: Instant,
+    /// When its link carries frames again: the end of the change, or of a simulation a time to come. `None` if the change goes on
+    /// while the driver does: of its end [`Fabric::ended_relocations`](super::Fabric::ended_relocations) tells.
+    pub ready: Option<Instant>,
     /// The fabric has filled the tables of its bridges for the new place.
     pub is_introduced: bool,
 }
+
+/// A VM whose move has ended, and when its link was ready, or what the system refused.
+pub type EndedRelocation<E> = (VmId, Result<Instant, RelocationError<E>>);
 
 /// A move that can't be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

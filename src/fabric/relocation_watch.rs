@@ -57,12 +57,14 @@ struct Watched {
     seen: Sightings,
     /// Its announcements, as it and what misbehaves in it make them.
     announcements: Vec<Box<[u8]>>,
+    /// All that tables have told from before its announcement was heard: it has written nothing since.
+    is_heard: bool,
     /// There is nothing left to see but announcements.
     is_over: bool,
 }
 
 impl RelocationWatch {
-    /// Begins to watch `vm`, which has this address, at `since`.
+    /// Begins to watch `vm`, which has this address, at `since`. What tables had learned from its own frames until then was heard.
     pub(super) fn begin(&mut self, vm: VmId, mac: MacAddr, since: Instant) {
         self.end(vm);
         let watched = Watched {
@@ -70,6 +72,7 @@ impl RelocationWatch {
             since,
             seen: Sightings::default(),
             announcements: Vec::new(),
+            is_heard: true,
             is_over: false,
         };
         self.watched.insert(vm, watched);
@@ -134,14 +137,20 @@ impl RelocationWatch {
         (vm, frame): (VmId, &[u8]),
         write: impl FnOnce(&mut F) -> bool,
     ) {
-        if !self.is_announcement(vm, frame) {
+        let is_announcement = self.is_announcement(vm, frame);
+        let watched = self.watched.get_mut(&vm);
+        let is_heard =
+            watched.is_some_and(|watched| std::mem::replace(&mut watched.is_heard, false));
+        if !is_announcement {
             if write(fabric) {
                 self.sent(now, vm, frame);
             }
             return;
         }
-        // What was learned before was not learned from this one.
-        self.heard.extend(fabric.fdb_events(now));
+        // What was learned before was not learned from this one. The first one behind a move does not wait for that.
+        if !is_heard {
+            self.heard.extend(fabric.fdb_events(now));
+        }
         let is_written = write(fabric);
         let now = fabric.time_after(now);
         if is_written && let Some(watched) = self.watched.get_mut(&vm) {

@@ -77,6 +77,8 @@ pub enum Outcome {
     Flows(Range<u32>),
     /// A VM was moved.
     Moved(Moved),
+    /// The move of a VM was begun, and goes on: [`Hypervisor::moved`] tells what comes of it.
+    Moving,
     /// A mark was set at this time.
     Marked(Instant),
     /// An instrument with this number was added.
@@ -110,7 +112,8 @@ impl<F: Fabric> Hypervisor<F> {
             Command::StartVms(vms) => self.lifecycle.start(vms),
             Command::StopVms(vms) => self.stop_vms(now, &vms)?,
             Command::Move(vm, relocation) => {
-                return self.move_vm(now, vm, *relocation).map(Outcome::Moved);
+                let moved = self.move_vm(now, vm, *relocation)?;
+                return Ok(moved.map_or(Outcome::Moving, Outcome::Moved));
             }
             Command::EndMoves(vms) => self.lifecycle.forget_moves_of(&vms),
             Command::StartFlows(flows, pace) => {

@@ -402,6 +402,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Stops VMs at `now`. On a real fabric each call takes milliseconds ([`crate::system::TapFabric`]'s `unplug`), for one or
     /// for many.
     pub(super) fn stop_vms(&mut self, now: Instant, vms: &[VmId]) -> Result<(), F::Error> {
+        self.await_moves_of(vms);
         let mut flows = self.lifecycle.forget_vms(vms);
         let mut stopped = Vec::new();
         self.behave(now, vms);

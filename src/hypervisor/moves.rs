@@ -54,7 +54,7 @@ impl Relocation {
     }
 }
 
-/// A move that was carried out.
+/// A move that was made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Moved {
     /// Where the VM was.
@@ -88,11 +88,27 @@ pub(super) struct Announcing {
     interval: Duration,
 }
 
+/// A move whose change of the link goes on while the run does.
+#[derive(Debug)]
+struct UnderWay {
+    /// The number of the move.
+    number: usize,
+    relocation: Relocation,
+    made: Relocated,
+    /// The VM's move before: where it was before that.
+    before: Option<(usize, Place)>,
+    /// Its old port has gone: what tables learn of it from now on they learn from its new one.
+    has_left: bool,
+}
+
 /// The moves so far.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     /// The number of each VM's last move, and where it was before.
     last: FxHashMap<VmId, (usize, Place)>,
+    under_way: FxHashMap<VmId, UnderWay>,
+    /// What came of each VM's last move that was under way.
+    ended: FxHashMap<VmId, Result<Moved, String>>,
     refused: Option<RefusedMoves>,
 }
 
@@ -105,7 +121,7 @@ impl<F: Fabric> Hypervisor<F> {
         Ok(self.fabric.prepare_place(vm, to)?)
     }
 
-    /// Moves `vm` at `now`.
+    /// Moves `vm` at `now`, or begins to: returns `None` then.
     ///
     /// # Errors
     /// If this can't be, without a change, or the system refuses an operation.
@@ -114,15 +130,16 @@ impl<F: Fabric> Hypervisor<F> {
         now: Instant,
         vm: VmId,
         relocation: Relocation,
-    ) -> Result<Moved, CommandError<F::Error>> {
+    ) -> Result<Option<Moved>, CommandError<F::Error>> {
         let refuse = |why: String| Err(CommandError::Refused(why));
         if self.is_stopping {
             return refuse("the run is ending; expected moves before that".to_owned());
         }
+        self.await_moves_of(&[vm]);
         let Some(moving) = self.vm(vm) else {
             return refuse(format!("{vm} does not exist; expected a VM that is up"));
         };
-        let (mac, rx_filter) = (moving.mac(), moving.rx_filter());
+        let rx_filter = moving.rx_filter();
         let to = match relocation.to {
             Place::Back => match self.moves.last.get(&vm) {
                 Some((_, from)) => from.clone(),
@@ -145,36 +162,157 @@ impl<F: Fabric> Hypervisor<F> {
             .fabric
             .relocate(now, vm, &to, &rx_filter, relocation.outage)?;
         self.end_sightings(vm);
-        let is_ready = made.ready <= self.fabric.time_after(now);
-        self.fabric.watch_moved(vm, mac, made.ready);
-        let heard = self.fabric.fdb_events(made.ready);
-        // At once: whatever else there is to do can wait, and until then the VM can't be reached.
-        if is_ready && relocation.count > 0 {
-            self.write_announcement(made.ready, vm, relocation.announcement);
+        if let Some(ready) = made.ready {
+            return Ok(Some(self.complete_move(
+                now,
+                vm,
+                relocation,
+                (made, ready),
+                None,
+            )));
         }
         let number = self.record_move(vm, &made, relocation.announcement);
-        self.moves.last.insert(vm, (number, made.from.clone()));
-        self.hear_of_move(vm, &heard);
-        let announcing = Announcing {
+        let before = self.moves.last.insert(vm, (number, made.from.clone()));
+        let under_way = UnderWay {
             number,
-            announcement: relocation.announcement,
-            left: relocation.count.saturating_sub(u32::from(is_ready)),
-            interval: relocation.interval,
+            relocation,
+            made,
+            before,
+            has_left: false,
         };
-        let next = made.ready
-            + if is_ready {
-                relocation.interval
-            } else {
-                Duration::ZERO
+        self.moves.under_way.insert(vm, under_way);
+        Ok(None)
+    }
+
+    /// Ends the moves whose changes of links have ended; all that are under way if this `waits` for them. One that the system has
+    /// refused is among the [refused ones](Hypervisor::refused_moves).
+    #[cold]
+    pub fn end_moves(&mut self, waits: bool) {
+        if self.moves.under_way.is_empty() {
+            return;
+        }
+        for (vm, outcome) in self.fabric.ended_relocations(waits) {
+            if let Ok(ready) = outcome {
+                // None of it was learned from the announcement.
+                self.hear_of_tables(ready);
+            }
+            let Some(ended) = self.moves.under_way.remove(&vm) else {
+                continue;
             };
-        self.plan_announcement(next, vm, announcing);
+            let began = ended.made.began;
+            let outcome = match outcome {
+                Ok(ready) => {
+                    let made = (ended.made, ready);
+                    Ok(self.complete_move(began, vm, ended.relocation, made, Some(ended.number)))
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    self.recorder.withdraw_move(ended.number);
+                    match ended.before {
+                        Some(before) => self.moves.last.insert(vm, before),
+                        None => self.moves.last.remove(&vm),
+                    };
+                    let now = self.fabric.time_after(began);
+                    self.move_refused(now, vm, &why);
+                    Err(why)
+                }
+            };
+            self.moves.ended.insert(vm, outcome);
+        }
+    }
+
+    /// Waits for the end of those moves that are under way, if one of `vms` is among them.
+    pub(super) fn await_moves_of(&mut self, vms: &[VmId]) {
+        let under_way = &self.moves.under_way;
+        if !under_way.is_empty() && vms.iter().any(|vm| under_way.contains_key(vm)) {
+            self.end_moves(true);
+        }
+    }
+
+    /// Returns true if the change of a link goes on.
+    #[inline]
+    pub fn is_any_under_way(&self) -> bool {
+        !self.moves.under_way.is_empty()
+    }
+
+    /// Returns what came of the last move of `vm` that was [under way](super::Outcome::Moving), or why it was not made; `None` as
+    /// long as that goes on.
+    pub fn moved(&self, vm: VmId) -> Option<&Result<Moved, String>> {
+        match self.moves.under_way.contains_key(&vm) {
+            true => None,
+            false => self.moves.ended.get(&vm),
+        }
+    }
+
+    /// The link of `vm`, whose move was begun at `now`, is ready: the VM announces itself, and what is still to be done is planned.
+    /// `number` is that of the move if it has one.
+    fn complete_move(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        relocation: Relocation,
+        (made, ready): (Relocated, Instant),
+        number: Option<usize>,
+    ) -> Moved {
+        let is_ready = ready <= self.fabric.time_after(now);
+        if let Some(mac) = self.vm(vm).map(|moved| moved.mac()) {
+            self.fabric.watch_moved(vm, mac, ready);
+        }
+        // At once: whatever else there is to do can wait, and until then the VM can't be reached.
+        if is_ready && relocation.count > 0 {
+            self.write_announcement(ready, vm, relocation.announcement);
+        }
+        let heard = self.fabric.fdb_events(ready);
+        let number = match number {
+            Some(number) => {
+                let is_ready = |made: &mut Move| made.ready = Some(ready);
+                self.recorder.change_move(number, is_ready);
+                number
+            }
+            None => {
+                let number = self.record_move(vm, &made, relocation.announcement);
+                self.moves.last.insert(vm, (number, made.from.clone()));
+                number
+            }
+        };
+        self.hear_of_move(vm, &heard);
         let (from, to) = (made.from.to_string(), made.to.to_string());
         let notice = Notice::Moved {
             vm,
             from: &from,
             to: &to,
         };
-        self.fabric.tell(made.ready, &notice);
+        self.fabric.tell(ready, &notice);
+        if !self.is_stopping {
+            self.plan_after_move(now, vm, relocation, (number, ready, is_ready));
+        }
+        Moved {
+            from: made.from,
+            to: made.to,
+            began: made.began,
+            ready,
+        }
+    }
+
+    /// Plans the announcements that are left, the first of which `is_sent` or is due when the link is ready, and the next move.
+    fn plan_after_move(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        relocation: Relocation,
+        (number, ready, is_sent): (usize, Instant, bool),
+    ) {
+        let announcing = Announcing {
+            number,
+            announcement: relocation.announcement,
+            left: relocation.count.saturating_sub(u32::from(is_sent)),
+            interval: relocation.interval,
+        };
+        let next = match is_sent {
+            true => ready + relocation.interval,
+            false => ready,
+        };
+        self.plan_announcement(next, vm, announcing);
         if relocation.repeat > 1 {
             let back = Relocation {
                 to: match relocation.to {
@@ -188,12 +326,6 @@ impl<F: Fabric> Hypervisor<F> {
             let at = now + back.every;
             self.lifecycle.schedule(at, vm, Due::Move(Box::new(back)));
         }
-        Ok(Moved {
-            from: made.from,
-            to: made.to,
-            began: made.began,
-            ready: made.ready,
-        })
     }
 
     /// The moves of the present phase that are still to come, the earliest first: when each is due, of which VM, and where to.
@@ -222,6 +354,7 @@ impl<F: Fabric> Hypervisor<F> {
                 flow,
                 last,
                 first: None,
+                longest: None,
                 next: next.map_or(oldest, |next| oldest.max(next)),
                 lost: 0,
                 late: 0,
@@ -272,10 +405,16 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Takes in what was heard of tables while `vm` was moved, before it has sent a frame since. What they have lost of it has not
-    /// aged, but gone with its port.
+    /// Takes in what was heard of tables while `vm` was moved, and from its announcement. What they have lost of it has not aged,
+    /// but gone with its port.
     pub(super) fn hear_of_move(&mut self, vm: VmId, heard: &[FdbEvent]) {
-        let is_news = |event: &&FdbEvent| event.vm != vm || event.change == FdbChange::Told;
+        let is_news = |event: &&FdbEvent| {
+            event.vm != vm
+                || matches!(
+                    event.change,
+                    FdbChange::Told | FdbChange::LearnedFromAnnouncement
+                )
+        };
         for event in heard.iter().filter(is_news) {
             self.hear_of_table(event);
         }
@@ -286,6 +425,17 @@ impl<F: Fabric> Hypervisor<F> {
         let Some((number, _)) = self.moves.last.get(&event.vm) else {
             return;
         };
+        if let Some(under_way) = self.moves.under_way.get_mut(&event.vm) {
+            match event.change {
+                // It has not aged, but gone with the port.
+                FdbChange::Forgotten => {
+                    under_way.has_left = true;
+                    return;
+                }
+                FdbChange::Learned if !under_way.has_left => return,
+                _ => {}
+            }
+        }
         self.recorder.change_move(*number, |made| {
             let known = match event.change {
                 FdbChange::Learned => &mut made.learned,

@@ -265,6 +265,7 @@ impl<F: Fabric> Hypervisor<F> {
         !self.lasts
             && self.load.is_done()
             && self.lifecycle.is_settled()
+            && !self.is_any_under_way()
             && !self.resolution.is_active()
     }
 }

@@ -315,6 +315,7 @@ where
             );
         }
         // What has happened since the driver last looked.
+        hypervisor.end_moves(true);
         hypervisor.look_at_links(self.driver.now());
         hypervisor.look_at_moves(self.driver.now());
         let counted = count_drops(hypervisor).map_err(SystemError::from);

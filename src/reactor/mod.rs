@@ -129,6 +129,8 @@ pub struct Reactor {
 /// What the poll has reported of the fabric beside TAPs.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct FabricNews {
+    /// A move of a VM has ended.
+    moves: bool,
     /// A link has changed.
     links: bool,
     /// Frames were dropped.
@@ -347,8 +349,10 @@ impl Reactor {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, self.next_look));
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events(hypervisor)?;
-        if self.fabric_news != FabricNews::default() {
-            self.look_at_fabric(hypervisor);
+        if self.fabric_news.moves {
+            // Until the VM has announced itself, nobody reaches it.
+            hypervisor.end_moves(false);
+            self.fabric_news.moves = false;
         }
         self.check_unwatched(hypervisor)?;
         self.pass_due(hypervisor);
@@ -367,6 +371,10 @@ impl Reactor {
         } else {
             self.deferred = 0;
             self.send_due(hypervisor);
+        }
+        // Frames can't wait, and of what has become of links it is known only that it is past.
+        if self.fabric_news != FabricNews::default() {
+            self.look_at_fabric(hypervisor);
         }
         if let Some(pause) = self.pauses.look_back() {
             hypervisor.recorder().paused(pause);
@@ -419,7 +427,12 @@ impl Reactor {
     /// Sends the frames that are due, and follows each to its destination.
     fn send_due<F: Fabric<Error = SystemError>>(&mut self, hypervisor: &mut Hypervisor<F>) {
         let mut now = self.read_clock(hypervisor);
-        for _ in 0..self.send_budget {
+        // The VM that moves announces itself once the poll has told that it is there.
+        let budget = match hypervisor.is_any_under_way() {
+            true => 1,
+            false => self.send_budget,
+        };
+        for _ in 0..budget {
             let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
                 break;
             };

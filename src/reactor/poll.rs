@@ -122,6 +122,7 @@ impl Reactor {
                     self.has_news = true;
                 }
                 Some(Source::Links) => self.fabric_news.links = true,
+                Some(Source::Moves) => self.fabric_news.moves = true,
                 Some(Source::Drops) => self.fabric_news.drops = true,
                 Some(Source::Pipes) => hypervisor.fabric().resume(),
                 Some(Source::Control(number)) => {

@@ -26,6 +26,8 @@ pub enum Source {
     Signals,
     /// Another process has changed a link of the fabric.
     Links,
+    /// A move of a VM has ended.
+    Moves,
     /// The kernel has dropped frames.
     Drops,
     /// A pipe that an instrument writes to has room again.
@@ -119,6 +121,7 @@ impl Sources {
         Ok(FabricHandles {
             taps: PollHandle::new(&self.registry, Token(FIRST_TAP))?,
             links: self.handle(Source::Links)?,
+            moves: self.handle(Source::Moves)?,
             drops: self.handle(Source::Drops)?,
         })
     }

@@ -3,12 +3,15 @@
 //! # What is measured
 //!
 //! A *peer* of a moved VM is a flow that pings it, or by which it pings. Its *gap* is the time from the receipt of the last
-//! answer before the move to the receipt of the first one after it: the last answer to a ping that was sent before the change
-//! of the VM's link began, and the first to one that was sent later. Marks measure gaps within their windows, by when pings
+//! answer before the move to the receipt of the first one after it. The last answer to a ping that was sent before the change of
+//! the VM's link began is before it, and the first to one that was sent when the link was ready is after it. Where the run goes
+//! on while the link is changed, pings of that time are answered from the old place at first, and may be from the new one at the
+//! end: the gap is then the longest time between two answers in which pings were not answered, and if there is none, the last.
+//! Marks measure gaps within their windows, by when pings
 //! were due; a gap of a move reaches from before to after. It is too long by what passed without pings: at most the time
 //! between two pings of the flow at its beginning, and as much and one rtt at its end. That *resolution* is told beside it.
-//! The run itself sends nothing while the kernel changes the link of the VM, which is a system call of the same thread: that
-//! time is part of every gap.
+//! Where the kernel changes the link of the VM within a system call of the run's own thread, nothing is sent meanwhile: that time
+//! is part of every gap.
 //!
 //! Pings under way when the move began, and those due later up to the end of the gap or the next move, belong to it: *lost* are
 //! those that were given up. Replies that came after their ping was given up are *late*.
@@ -71,8 +74,8 @@ pub struct Move {
     pub announcement: Announcement,
     /// When the change of its link began.
     pub began: Instant,
-    /// When its link was ready again.
-    pub ready: Instant,
+    /// When its link was ready again; `None` as long as it is not.
+    pub ready: Option<Instant>,
     /// When a bridge had learned from a frame where it is.
     pub learned: Option<Instant>,
     /// When one had learned that from an announcement.
@@ -95,7 +98,7 @@ impl Move {
         vm: VmId,
         (from, to): (String, String),
         announcement: Announcement,
-        (began, ready): (Instant, Instant),
+        (began, ready): (Instant, Option<Instant>),
     ) -> Move {
         Move {
             vm,
@@ -124,6 +127,9 @@ pub struct Gap {
     pub last: Option<Instant>,
     /// The receipt of the first answer after; `None` as long as there is none.
     pub first: Option<Instant>,
+    /// The longest time between two answers so far in which pings were not answered, as long as it is not known which is the gap;
+    /// and the number of the first ping behind its beginning.
+    pub longest: Option<(Option<Instant>, Instant, u64)>,
     /// The number of the first ping that belongs to it.
     pub next: u64,
     /// Pings of it that were given up.
@@ -204,7 +210,7 @@ impl Moves {
         number
     }
 
-    /// Returns the moves, in the order of their times.
+    /// Returns the moves, in the order of their times; those that are [not ready](Move::ready) are under way, or were not made.
     pub fn all(&self) -> &[Move] {
         &self.moves
     }
@@ -241,14 +247,44 @@ impl Moves {
         if gap.first.is_some() {
             return None;
         }
+        let next = gap.next.max(sequence.saturating_add(1));
         if sent < made.began {
             // It had been on its way.
             gap.last = gap.last.max(Some(received));
-            gap.next = gap.next.max(sequence.saturating_add(1));
+            gap.next = next;
+            return None;
+        }
+        let length =
+            |last: Option<Instant>, first: Instant| last.map_or(0, |last| first.nanos_since(last));
+        let is_longest = gap
+            .longest
+            .is_none_or(|(last, first, _)| length(gap.last, received) > length(last, first));
+        if sequence > gap.next && is_longest {
+            gap.longest = Some((gap.last, received, gap.next));
+        }
+        if made.ready.is_none_or(|ready| sent < ready) {
+            gap.last = gap.last.max(Some(received));
+            gap.next = next;
             return None;
         }
         gap.first = Some(received);
+        if let Some((last, first, next)) = gap.longest.take() {
+            (gap.last, gap.first, gap.next) = (last, Some(first), next);
+        }
         gap.nanos()
+    }
+
+    /// The move with that number, which was begun, was not made.
+    pub(super) fn withdraw(&mut self, number: usize) {
+        if let Some(made) = self.moves.get_mut(number) {
+            made.ready = None;
+            for gap in std::mem::take(&mut made.gaps) {
+                self.gaps -= 1;
+                if let Some(of_flow) = self.of_flow.get_mut(&gap.flow) {
+                    of_flow.retain(|(of, _)| *of as usize != number);
+                }
+            }
+        }
     }
 
     /// Returns what the lost pings of the gap of `peer` at the move with that number are put down to.
@@ -361,6 +397,12 @@ impl Move {
             EndedBy::FdbByController
         } else if before(self.learned_from_announcement).is_some() {
             EndedBy::FdbByAnnouncement
+        } else if self.ready.is_some_and(|ready| end < ready) {
+            // Nobody was looking for first frames yet.
+            match before(self.learned) {
+                Some(_) => EndedBy::FdbByOwnFrame,
+                None => EndedBy::Flooded,
+            }
         } else if is_reached_first && before(self.forgotten).is_some() {
             EndedBy::Ageing
         } else if is_reached_first {
@@ -395,6 +437,7 @@ mod tests {
             flow: FlowId(flow),
             last: Some(at(last)),
             first: None,
+            longest: None,
             next,
             lost: 0,
             late: 0,
@@ -404,7 +447,7 @@ mod tests {
 
     fn made(began: u64, gaps: Vec<Gap>) -> Move {
         let places = ("leaf0".to_owned(), "leaf1".to_owned());
-        let times = (at(began), at(began + 200));
+        let times = (at(began), Some(at(began + 200)));
         Move {
             gaps,
             ..Move::new(VmId(3), places, Announcement::Garp, times)
@@ -422,6 +465,69 @@ mod tests {
         assert_eq!(passed(0, 1_290, 1_300), None, "it has ended");
         assert_eq!(passed(9, 1_290, 1_300), None, "it is no peer");
         assert_eq!(moves.all()[0].gaps[1].nanos(), None);
+    }
+
+    #[test]
+    fn while_the_link_is_changed_the_gap_is_the_longest_time_in_which_pings_are_not_answered() {
+        // Which pings are answered, each 10 µs after it was sent; the last answer before was at 990 µs, and the change lasts until
+        // 1,300.
+        for (sent, last, first, next) in [
+            (
+                &[(7, 1_010), (8, 1_020), (30, 1_310), (31, 1_320)][..],
+                1_030,
+                1_320,
+                9,
+            ),
+            // It was answered from the new place before the kernel had said so.
+            (
+                &[
+                    (7, 1_010),
+                    (8, 1_020),
+                    (29, 1_280),
+                    (30, 1_290),
+                    (31, 1_310),
+                ],
+                1_030,
+                1_290,
+                9,
+            ),
+            (&[(30, 1_310), (31, 1_700)], 990, 1_320, 7),
+            (&[(9, 1_290), (10, 1_310)], 990, 1_300, 7),
+            // Other processes had the processor: no ping was sent.
+            (&[(7, 1_190), (12, 1_250), (13, 1_310)], 1_200, 1_260, 8),
+            // None was sent while the VM was gone.
+            (&[(7, 1_010), (8, 1_280), (9, 1_310)], 1_290, 1_320, 9),
+        ] {
+            let mut moves = Moves::default();
+            let mut under_way = made(1_000, vec![gap(0, 990, 7)]);
+            under_way.ready = None;
+            moves.add(under_way);
+            let mut ended = Vec::new();
+            for (sequence, sent) in sent {
+                if *sent >= 1_300 {
+                    moves.get_mut(0).unwrap().ready = Some(at(1_300));
+                }
+                ended.extend(moves.passed((FlowId(0), *sequence), at(*sent), at(sent + 10)));
+            }
+            assert_eq!(ended, [(first - last) * 1_000], "{sent:?}");
+            let gap = moves.all()[0].gaps[0];
+            let figures = (gap.last, gap.first, gap.next);
+            assert_eq!(figures, (Some(at(last)), Some(at(first)), next), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_move_that_was_not_made_leaves_the_gap_before_as_it_was() {
+        let mut moves = Moves::default();
+        moves.add(made(1_000, vec![gap(0, 990, 7)]));
+        moves.add(Move {
+            ready: None,
+            ..made(2_000, vec![gap(0, 990, 7)])
+        });
+        moves.withdraw(1);
+        let ended = moves.passed((FlowId(0), 8), at(2_310), at(2_320));
+        assert_eq!(ended, Some(1_330_000));
+        assert!(moves.all()[1].ready.is_none() && moves.all()[1].gaps.is_empty());
     }
 
     #[test]
@@ -561,6 +667,14 @@ mod tests {
                 &|made| {
                     made.learned = Some(at(1_300));
                     made.seen = seen(Some(1_290), Some(1_310), false);
+                },
+                EndedBy::FdbByOwnFrame,
+            ),
+            (&|made| made.ready = Some(at(1_500)), EndedBy::Flooded),
+            (
+                &|made| {
+                    made.ready = Some(at(1_500));
+                    made.learned = Some(at(1_300));
                 },
                 EndedBy::FdbByOwnFrame,
             ),

@@ -23,12 +23,13 @@ fn moved(recorder: &mut Recorder) {
     let at = |micros: u64| Instant::from_nanos(micros * 1_000);
     let flow = FlowId(0);
     let places = ("leaf0".to_owned(), "leaf1".to_owned());
-    let times = (at(1_007), at(1_197));
+    let times = (at(1_007), Some(at(1_197)));
     recorder.moved(Move {
         gaps: vec![Gap {
             flow,
             last: Some(at(1_000)),
             first: None,
+            longest: None,
             next: 0,
             lost: 0,
             late: 0,

@@ -31,7 +31,8 @@ pub struct MoveReport {
     pub announcement: String,
     /// When the change of its link began, in nanoseconds since the first ping could be sent.
     pub at_ns: u64,
-    /// How long the change of its link took: while the kernel carries it out, the run sends nothing.
+    /// How long the change of its link took. From one bridge to another the run goes on meanwhile; in other moves, and where the
+    /// kernel has no io_uring for the process, it sends nothing.
     pub netlink_ns: u64,
     /// From the beginning of the change until the first announcement was written to the VM's port; absent if none was: there is none, it was lost or withheld.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,7 +55,7 @@ pub struct MoveReport {
     /// The end of the flow that is not the VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// From the receipt of the last answer before the move until the change began.
+    /// From the receipt of the last answer before the move until the change began; 0 if it came later, from the old place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_answer_ns: Option<u64>,
     /// From the beginning of the change until the receipt of the first answer after it.
@@ -97,7 +98,9 @@ pub(super) fn told(
     let Some(moves) = moves else {
         return (Vec::new(), 0);
     };
-    let each = (0u64..).zip(moves.all()).flat_map(|(number, made)| {
+    let made = (0u64..).zip(moves.all());
+    let made = made.filter(|(_, made)| made.ready.is_some());
+    let each = made.flat_map(|(number, made)| {
         let gaps = made.gaps.iter().enumerate().map(Some);
         let without = made.gaps.is_empty().then_some(None);
         gaps.chain(without).map(move |gap| (number, made, gap))
@@ -167,7 +170,7 @@ fn told_one(
         to: made.to.clone(),
         announcement: made.announcement.to_string(),
         at_ns: made.began.nanos_since(began),
-        netlink_ns: made.ready.nanos_since(made.began),
+        netlink_ns: made.ready.map_or(0, |ready| ready.nanos_since(made.began)),
         announced_ns: since(made.seen.announced),
         fdb_ns: since(made.learned),
         first_out_ns: since(made.seen.first_out),

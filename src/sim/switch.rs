@@ -260,7 +260,7 @@ impl Fabric for Switch {
             from,
             to: place,
             began: now,
-            ready,
+            ready: Some(ready),
             is_introduced: false,
         })
     }

@@ -25,6 +25,8 @@ pub struct FabricHandles {
     pub taps: PollHandle,
     /// For what tells of changes of links and routes.
     pub links: PollHandle,
+    /// For what tells of moves that have ended.
+    pub moves: PollHandle,
     /// For what tells of frames that the kernel drops.
     pub drops: PollHandle,
 }

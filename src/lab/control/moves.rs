@@ -3,9 +3,10 @@
 use super::present::Present;
 use crate::control::{ApiError, List, MoveDocument, MoveVm, MovedVm, Page, status};
 use crate::fabric::Fabric;
-use crate::hypervisor::{Command, Outcome};
+use crate::hypervisor::{Command, Moved, Outcome};
 use crate::lab::Driver;
 use crate::system::SystemError;
+use crate::vm::VmId;
 
 impl<F, D> Present<'_, '_, F, D>
 where
@@ -13,23 +14,37 @@ where
     D: Driver<F>,
     SystemError: From<F::Error>,
 {
-    /// Makes a move.
-    pub(super) fn make_move(&mut self, wish: &MoveVm) -> Result<MovedVm, ApiError> {
+    /// Makes a move, or begins to: returns the VM then.
+    pub(super) fn make_move(&mut self, wish: &MoveVm) -> Result<Result<MovedVm, VmId>, ApiError> {
         self.check_changeable()?;
         let (vm, relocation) = self.lab.move_of(&wish.order, wish.repeat)?;
-        let started = self.lab.started;
-        match self.carry_out(Command::Move(vm, Box::new(relocation)))? {
-            Outcome::Moved(moved) => Ok(MovedVm {
-                vm: vm.to_string(),
-                from: moved.from.to_string(),
-                to: moved.to.to_string(),
-                time_ns: moved.began.nanos_since(started),
-                netlink_ns: moved.ready.nanos_since(moved.began),
-            }),
-            _ => {
-                let error = format!("{vm} was not moved");
-                Err(ApiError::new(status::INTERNAL_ERROR, error, "a move"))
-            }
+        let outcome = self.carry_out(Command::Move(vm, Box::new(relocation)))?;
+        Ok(match outcome {
+            Outcome::Moved(moved) => Ok(self.moved_document(vm, &moved)),
+            _ => Err(vm),
+        })
+    }
+
+    /// What came of the move of `vm`, which was begun.
+    pub(super) fn outcome_of_move(&self, vm: VmId) -> Result<Option<MovedVm>, ApiError> {
+        match self.lab.hypervisor.moved(vm) {
+            None => Ok(None),
+            Some(Ok(moved)) => Ok(Some(self.moved_document(vm, moved))),
+            Some(Err(why)) => Err(ApiError::new(
+                status::INTERNAL_ERROR,
+                why.clone(),
+                "a system that does not refuse it",
+            )),
+        }
+    }
+
+    fn moved_document(&self, vm: VmId, moved: &Moved) -> MovedVm {
+        MovedVm {
+            vm: vm.to_string(),
+            from: moved.from.to_string(),
+            to: moved.to.to_string(),
+            time_ns: moved.began.nanos_since(self.lab.started),
+            netlink_ns: moved.ready.nanos_since(moved.began),
         }
     }
 
@@ -58,7 +73,7 @@ where
                 from: Some(made.from.clone()),
                 to: made.to.clone(),
                 time_ns: made.began.nanos_since(started),
-                netlink_ns: Some(made.ready.nanos_since(made.began)),
+                netlink_ns: Some(made.ready.map_or(0, |ready| ready.nanos_since(made.began))),
                 to_come: 0,
             })
         })

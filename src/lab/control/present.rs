@@ -541,8 +541,12 @@ where
         })
     }
 
-    fn move_vm(&mut self, wish: MoveVm) -> Result<MovedVm, ApiError> {
+    fn move_vm(&mut self, wish: MoveVm) -> Result<Result<MovedVm, VmId>, ApiError> {
         self.make_move(&wish)
+    }
+
+    fn moved(&mut self, vm: VmId) -> Result<Option<MovedVm>, ApiError> {
+        self.outcome_of_move(vm)
     }
 
     fn moves(&mut self, page: Page) -> List<MoveDocument> {

@@ -6,7 +6,7 @@ use crate::record::{Cause, Metric, Move, Moves};
 use crate::time::Instant;
 
 impl Recorder {
-    /// A VM was moved. From now on the answers of its peers are looked at for the ends of their gaps. Returns the number of the
+    /// A VM was moved, or is from now on. From now on the answers of its peers are looked at for the ends of their gaps. Returns the number of the
     /// move.
     pub fn moved(&mut self, made: Move) -> usize {
         let details = self.details.get_or_insert_default();
@@ -19,6 +19,14 @@ impl Recorder {
         let moves = details.and_then(|details| details.moves.as_mut());
         if let Some(made) = moves.and_then(|moves| moves.get_mut(number)) {
             change(made);
+        }
+    }
+
+    /// The move with that number, which was under way, was not made.
+    pub fn withdraw_move(&mut self, number: usize) {
+        let details = self.details.as_mut();
+        if let Some(moves) = details.and_then(|details| details.moves.as_mut()) {
+            moves.withdraw(number);
         }
     }
 

@@ -79,7 +79,7 @@ fn an_outage_that_is_injected_comes_out_exactly() {
         let ready = Instant::ZERO + micros(at + outage);
         assert_eq!(
             (made.ready, made.seen.announced),
-            (ready, Some(ready)),
+            (Some(ready), Some(ready)),
             "{case}"
         );
         let histogram = lab.hypervisor().recorder().latency(Metric::Outage);

@@ -3,6 +3,7 @@
 //! Requests are built by `netlink-packet-route`. Replies are read attribute by attribute and only those that are
 //! wanted, so that an attribute of somebody else's link, unknown to that library, can't fail a run.
 
+pub(super) mod background;
 pub(super) mod bridge;
 pub(super) mod link;
 pub(super) mod link_requests;
@@ -140,6 +141,19 @@ impl Netlink {
 
     /// Sends `requests` as one datagram, the last with further flags.
     fn send(&mut self, requests: Vec<Request>, flags_of_last: u16) -> Result<(), Refusal> {
+        let datagram = self.datagram(requests, flags_of_last);
+        let _asking = Asking::begin();
+        loop {
+            return match self.socket.send(&datagram, 0) {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(errno_of(&error).into()),
+            };
+        }
+    }
+
+    /// The next requests, as one datagram, the last with further flags.
+    fn datagram(&mut self, requests: Vec<Request>, flags_of_last: u16) -> Vec<u8> {
         let mut datagram = Vec::new();
         let mut requests = requests.into_iter();
         while let Some((request, flags)) = requests.next() {
@@ -156,14 +170,7 @@ impl Netlink {
             datagram.resize(start + message.buffer_len().next_multiple_of(4), 0);
             message.serialize(&mut datagram[start..]);
         }
-        let _asking = Asking::begin();
-        loop {
-            return match self.socket.send(&datagram, 0) {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(errno_of(&error).into()),
-            };
-        }
+        datagram
     }
 
     /// Receives one datagram and hands on its messages that answer request `first` or a later one.

@@ -1,22 +1,25 @@
 //! Listens to multicast groups of the kernel's rtnetlink (`rtnetlink(7)`).
 
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
-use nix::libc;
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
 
 use crate::system::SystemError;
 
 /// The kernel tells of a link or a route in less than 4 KiB, one message a datagram.
-const BUFFER_BYTES: usize = 32 * 1024;
+const BUFFER_BYTES: usize = 8 * 1024;
+/// Datagrams that one system call takes: more than what a bridge has to tell when a port comes or goes.
+const BATCH: usize = 8;
 
 /// A socket in some groups. The descriptor is readable when there is something to hear.
 #[derive(Debug)]
 pub(in crate::system) struct Monitor {
     socket: Socket,
-    buffer: Vec<u8>,
+    buffers: Vec<u8>,
 }
 
 impl Monitor {
@@ -40,24 +43,42 @@ impl Monitor {
         })?;
         Ok(Monitor {
             socket,
-            buffer: vec![0; BUFFER_BYTES],
+            buffers: vec![0; BATCH * BUFFER_BYTES],
         })
     }
 
-    /// Hears what there is to hear now: each datagram. Returns false if the kernel had more to tell than the socket could hold.
+    /// Hears what there is to hear now: each datagram, many by one system call. Returns false if the kernel had more to tell
+    /// than the socket could hold; what it had meanwhile the next call tells.
     pub(in crate::system) fn hear(&mut self, mut hear: impl FnMut(&[u8])) -> bool {
         let mut is_whole = true;
+        let descriptor = self.socket.as_raw_fd();
+        let mut headers = MultiHeaders::<()>::preallocate(BATCH, None);
         loop {
-            match self
-                .socket
-                .recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT)
-            {
-                Ok(length) => hear(self.buffer.get(..length).unwrap_or_default()),
-                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EINTR) => {}
-                    Some(Errno::ENOBUFS) => is_whole = false,
-                    _ => return is_whole,
-                },
+            let buffers = self.buffers.chunks_exact_mut(BUFFER_BYTES);
+            let mut buffers: Vec<[IoSliceMut<'_>; 1]> =
+                buffers.map(|buffer| [IoSliceMut::new(buffer)]).collect();
+            let taken = recvmmsg(
+                descriptor,
+                &mut headers,
+                &mut buffers,
+                MsgFlags::MSG_DONTWAIT,
+                None,
+            );
+            match taken {
+                Ok(taken) => {
+                    let mut datagrams = 0;
+                    for datagram in taken {
+                        datagrams += 1;
+                        datagram.iovs().for_each(&mut hear);
+                    }
+                    // Of what comes later the poll tells.
+                    if datagrams < BATCH {
+                        return is_whole;
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::ENOBUFS) => is_whole = false,
+                Err(_) => return is_whole,
             }
         }
     }

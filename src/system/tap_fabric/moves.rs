@@ -1,8 +1,10 @@
 //! Moves of VMs between the bridges of a lab, and to a namespace beside it.
 //!
 //! A port changes its bridge by one request: the kernel takes it from the old one itself. What else there is to do is done
-//! before, or after the VM has announced itself, so that the network misses the VM for as long as that request takes: 0.2 ms,
-//! in which the kernel waits for whoever still sends to the port (`synchronize_net()`).
+//! before, or after the VM has announced itself, so that the network misses the VM for a part of what that request takes: 0.2 to
+//! 0.3 ms, in most of which the kernel waits for whoever still sends to the port (`synchronize_net()`). It is carried out in the
+//! background, and the run goes on meanwhile. Other kinds of moves are several requests, each of which needs the answer to the one
+//! before; so they hold up the caller, as does every move where the kernel has no io_uring for the process.
 //!
 //! A TAP that goes to another namespace keeps its descriptor, and comes out down and without a bridge. What depends on the
 //! namespace is lost with that: the shared filter, queueing disciplines, and the VLANs of the port.
@@ -20,14 +22,16 @@ use super::super::lab_config::{FabricKind, Prepared};
 use super::super::limits::{ensure_limit, open_descriptors};
 use super::super::namespace_file::CURRENT_NAMESPACE;
 use super::super::netlink::Netlink;
+use super::super::netlink::background::Background;
 use super::super::netlink::link::{Link, LinkKind};
 use super::super::netlink::link_requests::LinkChange;
+use super::super::netlink::port::LinkKey;
 use super::super::netlink::requests::Requests;
 use super::super::side_namespace::{DESCRIPTORS_OF_A_NAMESPACE, SideNamespace};
 use super::super::switching::Spot;
 use super::super::switching::bridges::silence_link;
 use super::TapFabric;
-use crate::fabric::{FdbEvent, Place, Relocated, RelocationError};
+use crate::fabric::{EndedRelocation, FdbEvent, Place, Relocated, RelocationError};
 use crate::time::{Clock, Instant, MonotonicClock};
 use crate::vm::{RxFilter, VmId};
 
@@ -51,6 +55,20 @@ pub(super) struct Moves {
     astray: FxHashSet<VmId>,
     /// Those of whose links the kernel tells changes that the run has made, as far as they were not looked at.
     changed: Vec<VmId>,
+    /// Carries changes of links out while the run goes on, if the kernel has that for this process.
+    background: Option<Background>,
+    under_way: Vec<UnderWay>,
+}
+
+/// A change of a TAP's bridge that is under way.
+#[derive(Debug)]
+struct UnderWay {
+    /// The number of the request.
+    number: u32,
+    vm: VmId,
+    place: Place,
+    spot: Spot,
+    rx_filter: RxFilter,
 }
 
 impl Moves {
@@ -147,8 +165,17 @@ impl TapFabric {
             let monitor = FdbMonitor::open()?;
             self.report_fdb(&monitor)?;
             self.moves.monitor = Some(monitor);
+            self.moves.background = self.open_background();
         }
         Ok(())
+    }
+
+    /// A connection for changes of links in the background; `None` where the kernel does not let this process have one.
+    fn open_background(&self) -> Option<Background> {
+        let background = Background::open().ok()?;
+        let polled = &self.polled.moves;
+        let registered = polled.register(&background, 0, Interest::READABLE);
+        registered.is_ok().then_some(background)
     }
 
     fn report_fdb(&self, monitor: &impl AsRawFd) -> Result<(), SystemError> {
@@ -318,8 +345,17 @@ impl TapFabric {
         for side in &mut self.moves.beside {
             side.monitor.expect(vm, rx_filter.mac);
         }
-        self.moves.changed.push(vm);
         let began = MonotonicClock.now();
+        if let Some(spot) = self.begin_to_change_bridge(vm, &name, &to, rx_filter) {
+            return Ok(Relocated {
+                from,
+                to,
+                began,
+                ready: None,
+                is_introduced: self.fills_tables_at(spot),
+            });
+        }
+        self.moves.changed.push(vm);
         let spot = match self.carry(vm, &name, &to, rx_filter) {
             Ok(spot) => spot,
             Err(failure) => {
@@ -335,9 +371,72 @@ impl TapFabric {
             },
             from,
             began,
-            ready: MonotonicClock.now(),
+            ready: Some(MonotonicClock.now()),
             is_introduced: self.fills_tables_at(spot),
         })
+    }
+
+    /// Begins to make the TAP of `vm`, if it is in the lab's namespace and stays there, a port of the bridge at `place`. Returns
+    /// the place; `None` if that does not go on in the background.
+    fn begin_to_change_bridge(
+        &mut self,
+        vm: VmId,
+        name: &str,
+        place: &Place,
+        rx_filter: &RxFilter,
+    ) -> Option<Spot> {
+        let is_to_bridge = matches!(place, Place::Leaf(_) | Place::Bridge(_));
+        if !is_to_bridge || self.moves.is_beside(vm) || self.moves.background.is_none() {
+            return None;
+        }
+        let (spot, bridge) = self.bridge_of(place).ok()?;
+        let background = self.moves.background.as_mut()?;
+        let number = background.begin(joining(bridge).request(LinkKey::Name(name)))?;
+        self.moves.under_way.push(UnderWay {
+            number,
+            vm,
+            place: place.clone(),
+            spot,
+            rx_filter: rx_filter.clone(),
+        });
+        Some(spot)
+    }
+
+    /// Waits for the moves that are under way, and carries out no other in the background.
+    pub(super) fn end_background(&mut self) {
+        self.moves.background = None;
+    }
+
+    /// Takes note of the moves that went on in the background and have ended, all of them if this `waits`. Returns their VMs, and
+    /// what came of each.
+    pub(super) fn ended_moves(&mut self, waits: bool) -> Vec<EndedRelocation<SystemError>> {
+        let Some(background) = &mut self.moves.background else {
+            return Vec::new();
+        };
+        let ended = background.ended(waits).into_iter();
+        let ended = ended.filter_map(|(number, outcome)| {
+            let mut under_way = self.moves.under_way.iter();
+            let index = under_way.position(|of| of.number == number)?;
+            let of = self.moves.under_way.swap_remove(index);
+            let name = self.lab.tap_name(of.vm.0);
+            let outcome = outcome.map_err(|refusal| refusal.of(moving(&name, &of.place)));
+            let outcome = outcome.and_then(|()| {
+                self.set_place(of.vm, &of.place, of.spot);
+                self.fill_in(of.vm, &name, of.spot, &of.rx_filter)
+            });
+            self.moves.changed.push(of.vm);
+            match outcome {
+                Ok(()) => self.moves.astray.remove(&of.vm),
+                Err(_) => self.moves.astray.insert(of.vm),
+            };
+            Some((
+                of.vm,
+                outcome
+                    .map(|()| MonotonicClock.now())
+                    .map_err(Failure::from),
+            ))
+        });
+        ended.collect()
     }
 
     /// Makes the TAP of `vm` a port at another place, and notes each step once it is made: the next one may fail. Returns the
@@ -389,7 +488,7 @@ impl TapFabric {
     /// Makes the TAP of `vm`, in the lab's namespace, a port of the bridge at `place`.
     fn change_bridge(&mut self, vm: VmId, name: &str, place: &Place) -> Result<Spot, Failure> {
         let (spot, bridge) = self.bridge_of(place)?;
-        join(&mut self.netlink, name, bridge, &place.to_string())?;
+        join(&mut self.netlink, name, bridge, place)?;
         self.set_place(vm, place, spot);
         Ok(spot)
     }
@@ -500,7 +599,12 @@ impl TapFabric {
         let netlink = self.moves.netlink_of(vm, &mut self.netlink);
         // As when it was made: not every kernel has disciplines.
         let _ = netlink.remove_discipline(index);
-        join(netlink, name, bridge, &self.lab.bridge)
+        join(
+            netlink,
+            name,
+            bridge,
+            &Place::Bridge(self.lab.bridge.clone()),
+        )
     }
 
     /// Gives the port that the TAP of `vm` has become what the lab gives its ports: a VLAN, and entries in tables.
@@ -571,15 +675,24 @@ impl TapFabric {
 }
 
 /// Makes a TAP a port of the bridge with that index, and brings it up.
-fn join(netlink: &mut Netlink, name: &str, bridge: u32, place: &str) -> Result<(), SystemError> {
-    let change = LinkChange {
+fn join(netlink: &mut Netlink, name: &str, bridge: u32, place: &Place) -> Result<(), SystemError> {
+    netlink
+        .try_change_link(name, &joining(bridge))
+        .map_err(|refusal| refusal.of(moving(name, place)))
+}
+
+/// The change that makes a link a port of the bridge with that index, and brings it up.
+fn joining(bridge: u32) -> LinkChange<'static> {
+    LinkChange {
         up: Some(true),
         master: Some(bridge),
         ..LinkChange::default()
-    };
-    netlink
-        .try_change_link(name, &change)
-        .map_err(|refusal| refusal.of(format!("move {name} to {place}")))
+    }
+}
+
+/// The operation, for an error.
+fn moving(name: &str, place: &Place) -> String {
+    format!("move {name} to {place}")
 }
 
 fn unfit(why: impl Into<String>) -> Failure {
