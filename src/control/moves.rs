@@ -45,7 +45,7 @@ pub struct MoveDocument {
     pub to: String,
     /// When the change of its link began, or is due, in nanoseconds since the set-up began.
     pub time_ns: u64,
-    /// How long that change took; absent of a move to come.
+    /// How long that change took; absent of a move to come, and of one that goes on or was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netlink_ns: Option<u64>,
     /// Moves there and back that this one, which is to come, begins: more than 1 if it is repeated. 0 of one that was made.

@@ -115,7 +115,7 @@ impl<F: Fabric> Hypervisor<F> {
                 let moved = self.move_vm(now, vm, *relocation)?;
                 return Ok(moved.map_or(Outcome::Moving, Outcome::Moved));
             }
-            Command::EndMoves(vms) => self.lifecycle.forget_moves_of(&vms),
+            Command::EndMoves(vms) => self.end_moves_to_come(&vms),
             Command::StartFlows(flows, pace) => {
                 let added = self.start_flows(now, flows, pace);
                 let added = added.map_err(CommandError::Refused)?;

@@ -333,6 +333,16 @@ impl<F: Fabric> Hypervisor<F> {
         self.lifecycle.moves()
     }
 
+    /// Has `vms` move no more; a move that is under way goes on, and is not repeated.
+    pub(super) fn end_moves_to_come(&mut self, vms: &[VmId]) {
+        self.lifecycle.forget_moves_of(vms);
+        for vm in vms {
+            if let Some(under_way) = self.moves.under_way.get_mut(vm) {
+                under_way.relocation.repeat = 1;
+            }
+        }
+    }
+
     /// Begins the records of a move. Returns its number.
     fn record_move(&mut self, vm: VmId, made: &Relocated, announcement: Announcement) -> usize {
         let mut peers: Vec<FlowId> = Vec::new();

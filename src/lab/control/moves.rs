@@ -73,7 +73,7 @@ where
                 from: Some(made.from.clone()),
                 to: made.to.clone(),
                 time_ns: made.began.nanos_since(started),
-                netlink_ns: Some(made.ready.map_or(0, |ready| ready.nanos_since(made.began))),
+                netlink_ns: made.ready.map(|ready| ready.nanos_since(made.began)),
                 to_come: 0,
             })
         })
