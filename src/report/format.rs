@@ -9,6 +9,8 @@ use super::hlog::hlog_piece;
 use super::html::MOST_RUNS;
 use super::html::html_piece;
 use super::json::json_piece;
+use super::junit::{junit_piece, search_junit};
+use super::markdown::{markdown_piece, search_markdown};
 use super::marks::Marks;
 use super::pieces::{self, Next, WritePiece};
 use super::search::{SearchReport, search_json};
@@ -88,6 +90,22 @@ const ROWS: &[Row] = &[
         write: Writer::Run(hlog_piece),
         compare: None,
         search: None,
+    },
+    Row {
+        ending: "junit.xml",
+        doc: "test cases for CI: one for each expectation",
+        media_type: "application/xml",
+        write: Writer::Run(junit_piece),
+        compare: None,
+        search: Some(search_junit),
+    },
+    Row {
+        ending: "md",
+        doc: "a summary in Markdown, for the job pages of GitHub and GitLab",
+        media_type: "text/markdown",
+        write: Writer::Run(markdown_piece),
+        compare: None,
+        search: Some(search_markdown),
     },
     Row {
         ending: "html",
@@ -218,12 +236,15 @@ impl Format {
     /// # Errors
     /// When its ending is not known, or it names a metric that there is not.
     pub fn of(path: &Path) -> Result<Format, FormatError> {
-        let ending = path.extension().and_then(OsStr::to_str);
-        let row = ROWS.iter().find(|row| Some(row.ending) == ending);
-        let row = row.ok_or(FormatError::UnknownEnding)?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let stem_of = |row: &'static Row| {
+            let stem = name.strip_suffix(row.ending)?.strip_suffix('.')?;
+            (!stem.is_empty()).then_some((row, stem))
+        };
+        let found = ROWS.iter().find_map(stem_of);
+        let (row, stem) = found.ok_or(FormatError::UnknownEnding)?;
         // A dot at the beginning hides the file.
-        let stem = stem.strip_prefix('.').unwrap_or(&stem);
+        let stem = stem.strip_prefix('.').unwrap_or(stem);
         let metric = match row.write {
             Writer::Run(_) => OneMetric::OfRun(Metric::Rtt),
             Writer::Histogram(_) => {

@@ -151,7 +151,7 @@ fn what_can_not_be_searched_for_is_told_before_anything_is_touched() {
         ),
         (
             "--ping vm0:vm1 --goal rate:loss=0 -o s.csv",
-            "expected .json or .html for a search",
+            "expected .json, .junit.xml, .md or .html for a search",
         ),
         (
             "--ping vm0:vm1 --goal rate:loss=0 --duration 1s",

@@ -1,0 +1,131 @@
+//! A summary in Markdown, which the job pages of GitHub and GitLab show.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use super::pieces::Next;
+use super::search::SearchReport;
+use super::units::{count, percent, rate, span, span_or_dash};
+use super::{Outcome, Report};
+use crate::escape::is_hidden;
+use crate::record::{LatencySummary, Metric};
+
+/// Writes the summary of a run: the verdict, the expectations, and a table of figures.
+pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io::Result<Next> {
+    let mut text = head(&report.run, &report.expectations);
+    let totals = &report.totals;
+    let sentences = [
+        format!(
+            "{} pings sent, {} received, {} lost; {} answered",
+            count(totals.sent),
+            count(totals.received),
+            percent(totals.loss()),
+            rate(report.rate_per_s)
+        ),
+        report.verdict.sentence.clone(),
+    ];
+    for sentence in sentences {
+        text += &format!("{}\n\n", shown(&sentence));
+    }
+    text += "| | count | min | p50 | p99 | p99.9 | max |\n|---|--:|--:|--:|--:|--:|--:|\n";
+    for metric in [
+        Metric::Rtt,
+        Metric::Response,
+        Metric::Lateness,
+        Metric::Resolution,
+    ] {
+        let LatencySummary {
+            count: number,
+            min,
+            p50,
+            p99,
+            p99_9,
+            max,
+            ..
+        } = report.summaries[metric];
+        if number > 0 {
+            let spans = [min, p50, p99, p99_9, max].map(span_or_dash).join(" | ");
+            text += &format!("| {} | {} | {spans} |\n", metric.name(), count(number));
+        }
+    }
+    if !report.losses.is_empty() {
+        text += "\n| lost pings | direction | place | reason | pings |\n|---|---|---|---|--:|\n";
+        for row in &report.losses {
+            let cells = row.cells().map(|cell| shown(&cell)).join(" | ");
+            text += &format!("| {cells} | {} |\n", count(row.count));
+        }
+    }
+    out.write_all(text.as_bytes())?;
+    Ok(None)
+}
+
+/// Writes the summary of what a search has found.
+///
+/// # Errors
+/// When `out` can't be written to.
+pub fn search_markdown(report: &SearchReport, out: &mut dyn Write) -> io::Result<()> {
+    let mut text = head(&report.run, &report.expectations);
+    for goal in &report.goals {
+        text += &format!("- {}: {}\n", shown(&goal.goal), shown(&goal.sentence));
+    }
+    let (trials, elapsed) = (report.trials.len() as u64, span(report.elapsed_ns));
+    text += &format!("\n{} trials in {elapsed}\n", count(trials));
+    out.write_all(text.as_bytes())
+}
+
+fn head(run: &str, expectations: &[Outcome]) -> String {
+    let mut text = format!("### tap-reactor\n\n{}\n\n", shown(run));
+    for outcome in expectations {
+        let sign = if outcome.holds { "✅" } else { "❌" };
+        // A String takes everything.
+        let _ = writeln!(text, "- {sign} {}", shown(&outcome.to_string()));
+    }
+    if !expectations.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// Text that is shown as it is, whatever it holds.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for each in text.chars() {
+        match each {
+            '\n' => shown.push(' '),
+            each if is_hidden(each) => shown.push(char::REPLACEMENT_CHARACTER),
+            each if each.is_ascii_punctuation() && !".,:;()/%-+=".contains(each) => {
+                shown.push('\\');
+                shown.push(each);
+            }
+            each => shown.push(each),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixtures;
+
+    #[test]
+    fn a_summary_has_the_verdict_the_expectations_and_the_figures() {
+        let mut report = fixtures::whole();
+        report.expect(&["p99<1ns".parse().unwrap(), "loss<1%".parse().unwrap()]);
+        report.run = "a | b <script> *c*".to_owned();
+        let mut out = Vec::new();
+        markdown_piece(&report, 0, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("\na \\| b \\<script\\> \\*c\\*\n"), "{text}");
+        assert!(
+            text.contains("- ❌ expected p99\\<1ns: FAILS, found "),
+            "{text}"
+        );
+        assert!(text.contains("- ✅ expected loss\\<1%: holds"), "{text}");
+        assert!(text.contains("\n| rtt | 3,995 | "), "{text}");
+        assert!(
+            text.contains("\n| lost pings | direction | place | reason | pings |\n"),
+            "{text}"
+        );
+    }
+}
