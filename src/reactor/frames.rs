@@ -2,7 +2,7 @@
 
 use super::{Reactor, Unread};
 use crate::fabric::{Fabric, Read, Write};
-use crate::hypervisor::{Arrival, Hypervisor, Outgoing};
+use crate::hypervisor::{Arrival, Hypervisor, Outgoing, Step};
 use crate::record::DropReason;
 use crate::time::{Instant, LazyNow, MonotonicClock, Now};
 use crate::vm::VmId;
@@ -22,8 +22,42 @@ fn addresses(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
 }
 
 impl Reactor {
-    /// Reads a TAP until it is empty or its budget is spent.
-    pub(super) fn drain<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, vm: VmId) {
+    /// Sends the frames that are due, and follows each to its destination. Of a flow that sends several at once all are read
+    /// there before it is another flow's turn: frames that wait in the kernel wait within their rtt, and take its caches.
+    pub(super) fn send_due<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
+        let mut now = self.read_clock(hypervisor);
+        // The VM that moves announces itself once the poll has told that it is there.
+        let budget = match hypervisor.is_any_under_way() {
+            true => 1,
+            false => self.send_budget,
+        };
+        for _ in 0..budget {
+            let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
+                break;
+            };
+            self.busy_poll.worked(now);
+            if let Step::Send(outgoing) = step {
+                let clock = LazyNow::new(self.clock);
+                now = self.exchange(hypervisor, clock, outgoing).unwrap_or(now);
+                self.is_in_burst = outgoing.more;
+            }
+            if let Some(receiver) = self.burst_at.take() {
+                if let Unread::Since(first) = std::mem::take(&mut self.unread) {
+                    self.known_since = first;
+                }
+                now = self.drain(hypervisor, receiver).unwrap_or(now);
+            }
+        }
+        self.is_in_burst = false;
+    }
+
+    /// Reads a TAP until it is empty or its budget is spent. Returns the time at which a frame was last handled; `None` if
+    /// there was none.
+    pub(super) fn drain<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        vm: VmId,
+    ) -> Option<Instant> {
         // Time at which a frame was last handled.
         let mut last = None;
         for _ in 0..READ_BUDGET {
@@ -42,13 +76,17 @@ impl Reactor {
                     last = read_at.or(Some(handled));
                 }
                 Read::Consumed(_) => {}
-                Read::Empty => return,
+                Read::Empty => return last,
                 // The VM was removed while its TAP was queued.
-                Read::Failed if hypervisor.vm(vm).is_none() => return,
-                Read::Failed => return hypervisor.recorder().dropped(DropReason::ReadFailed),
+                Read::Failed if hypervisor.vm(vm).is_none() => return last,
+                Read::Failed => {
+                    hypervisor.recorder().dropped(DropReason::ReadFailed);
+                    return last;
+                }
             }
         }
         self.undrained.push_back(vm);
+        last
     }
 
     /// Sends a frame, reads it from the TAP of its destination, sends the response, and so on to the end of the exchange.
@@ -102,6 +140,9 @@ impl Reactor {
             if !is_ours {
                 // A frame of another sender was queued before, and ours is behind it.
                 self.undrained.push_back(receiver);
+            } else if std::mem::take(&mut self.is_in_burst) {
+                // The first of a burst was, and the rest of it is behind it.
+                self.burst_at = Some(receiver);
             }
             let reply = self.handle(hypervisor, &mut now, receiver, length);
             read_at = now.reading().or(read_at);

@@ -38,11 +38,11 @@ use self::watch_set::WatchSet;
 pub use self::watchers::Watcher;
 use self::watchers::Watchers;
 use crate::fabric::Fabric;
-use crate::hypervisor::{Hypervisor, Step};
+use crate::hypervisor::Hypervisor;
 use nix::sys::signal::Signal;
 
 use crate::system::{DeadlineTimer, StopSignals, SystemError};
-use crate::time::{Clock, Instant, LazyNow, MonotonicClock, earliest};
+use crate::time::{Clock, Instant, MonotonicClock, earliest};
 use crate::vm::VmId;
 use crate::wire::LARGEST_FRAME;
 
@@ -107,6 +107,10 @@ pub struct Reactor {
     /// Earliest time at which a frame of this turn may have arrived; the return of the poll if that waited.
     known_since: Instant,
     unread: Unread,
+    /// The last frame sent was not followed because its flow has another to send at once.
+    is_in_burst: bool,
+    /// The VM whose TAP holds such frames, once the last of them was sent.
+    burst_at: Option<VmId>,
     /// Pings sent in a turn before the TAPs are read again.
     send_budget: usize,
     /// Consecutive turns that sent nothing because TAPs still held frames.
@@ -190,6 +194,8 @@ impl Reactor {
             polled_at: Instant::ZERO,
             known_since: Instant::ZERO,
             unread: Unread::Nothing,
+            is_in_burst: false,
+            burst_at: None,
             send_budget: SEND_BUDGET,
             deferred: 0,
             pauses: PauseWatch::new(MonotonicClock.now()),
@@ -422,26 +428,6 @@ impl Reactor {
             hypervisor.paused(pause);
         }
         now
-    }
-
-    /// Sends the frames that are due, and follows each to its destination.
-    fn send_due<F: Fabric<Error = SystemError>>(&mut self, hypervisor: &mut Hypervisor<F>) {
-        let mut now = self.read_clock(hypervisor);
-        // The VM that moves announces itself once the poll has told that it is there.
-        let budget = match hypervisor.is_any_under_way() {
-            true => 1,
-            false => self.send_budget,
-        };
-        for _ in 0..budget {
-            let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
-                break;
-            };
-            self.busy_poll.worked(now);
-            if let Step::Send(outgoing) = step {
-                let clock = LazyNow::new(self.clock);
-                now = self.exchange(hypervisor, clock, outgoing).unwrap_or(now);
-            }
-        }
     }
 
     /// Reads the clock, and checks for a pause if the last reading was long ago.

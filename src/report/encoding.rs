@@ -51,7 +51,7 @@ pub fn encode(latency: &Latency) -> Option<Encoded> {
     let moments = latency.moments();
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
-        .serialize(latency.histogram(), &mut bytes)
+        .serialize(&latency.histogram(), &mut bytes)
         .ok()?;
     // Picoseconds: beyond them are only the errors of rounding.
     let rounded = |nanos: f64| (nanos * 1e3).round() / 1e3;
@@ -126,9 +126,9 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     if !plain.starts_with(&PLAIN) || plain[4..8] != length.to_be_bytes() {
         return form("contradicts its own length");
     }
-    let ours = Latency::new();
-    let (low, high) = (ours.histogram().low(), ours.histogram().high());
-    let digits = u32::from(ours.histogram().sigfig());
+    let ours = Latency::new().histogram();
+    let (low, high) = (ours.low(), ours.high());
+    let digits = u32::from(ours.sigfig());
     if plain[12..16] != digits.to_be_bytes()
         || plain[16..24] != low.to_be_bytes()
         || plain[24..32] != high.to_be_bytes()

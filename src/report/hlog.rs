@@ -116,7 +116,7 @@ fn line(
     let tag = (name != Metric::Rtt.name()).then(|| Tag::new(name));
     builder
         .begin_log_with(&mut log, &mut serializer)?
-        .write_histogram(latency.histogram(), from, length, tag.flatten())
+        .write_histogram(&latency.histogram(), from, length, tag.flatten())
         .map_err(|error| match error {
             IntervalLogWriterError::IoError(error) => error,
             IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
@@ -137,7 +137,7 @@ mod tests {
 
     /// All histograms with this tag, as one.
     fn sum(log: &[u8], tag: Option<&str>) -> Histogram<u64> {
-        let mut sum = Latency::new().histogram().clone();
+        let mut sum = Latency::new().histogram();
         for entry in IntervalLogIterator::new(log) {
             if let Ok(LogEntry::Interval(line)) = entry
                 && line.tag().map(|tag| tag.as_str()) == tag
@@ -159,10 +159,10 @@ mod tests {
         let report = fixtures::report();
         let mut log = Vec::new();
         hlog(&report, &mut log).unwrap();
-        assert_eq!(sum(&log, None), *report.histograms[Metric::Rtt].histogram());
+        assert_eq!(sum(&log, None), report.histograms[Metric::Rtt].histogram());
         assert_eq!(
             sum(&log, Some("response")),
-            *report.histograms[Metric::Response].histogram()
+            report.histograms[Metric::Response].histogram()
         );
         let text = String::from_utf8(log).unwrap();
         let lines = text

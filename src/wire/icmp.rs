@@ -1,8 +1,9 @@
 //! ICMP echo (RFC 792): read, built, and answered in place.
 
-use etherparse::{Icmpv4Slice, IpNumber};
+use etherparse::Icmpv4Slice;
 
 use super::checksum::{self, Filled};
+use super::echo_template::EchoTemplate;
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::icmp_error::{IcmpError, IcmpRedirect, is_error};
@@ -124,15 +125,8 @@ impl EchoRequest {
         fill: impl FnOnce(&mut [u8]) -> P,
         buffer: &mut [u8],
     ) -> Option<usize> {
-        let icmp_length = ICMP_ECHO_HEADER_LENGTH + payload_length;
-        let icmp = self.envelope.write(IpNumber::ICMP, icmp_length, buffer)?;
-        let (icmp_header, payload) = icmp.split_first_chunk_mut::<ICMP_ECHO_HEADER_LENGTH>()?;
-        let sum = fill(payload).sum(payload);
-        let ([i0, i1], [s0, s1]) = (self.identifier.to_be_bytes(), self.sequence.to_be_bytes());
-        let header = [TYPE_ECHO_REQUEST, 0, 0, 0, i0, i1, s0, s1];
-        let [c0, c1] = checksum::of_message(&header, sum).to_be_bytes();
-        *icmp_header = [TYPE_ECHO_REQUEST, 0, c0, c1, i0, i1, s0, s1];
-        Some(ECHO_FRAME_OVERHEAD + payload_length)
+        let template = EchoTemplate::new(self, payload_length)?;
+        template.write(self.envelope.identification, self.sequence, fill, buffer)
     }
 }
 

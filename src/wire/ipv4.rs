@@ -136,10 +136,23 @@ impl Ipv4Envelope {
         length: usize,
         buffer: &'a mut [u8],
     ) -> Option<&'a mut [u8]> {
-        let total = u16::try_from(IPV4_HEADER_LENGTH.checked_add(length)?).ok()?;
-        let (ethernet, rest) = buffer.split_first_chunk_mut::<ETHERNET_HEADER_LENGTH>()?;
-        let (header, rest) = rest.split_first_chunk_mut::<IPV4_HEADER_LENGTH>()?;
+        let (headers, rest) = buffer.split_first_chunk_mut()?;
         let payload = rest.get_mut(..length)?;
+        self.fill(protocol, length, headers)?;
+        Some(payload)
+    }
+
+    /// Writes the Ethernet and IPv4 headers of a datagram with `length` bytes of `protocol`.
+    ///
+    /// `None` when the datagram would be over 65,535 bytes.
+    pub(super) fn fill(
+        &self,
+        protocol: IpNumber,
+        length: usize,
+        headers: &mut [u8; ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH],
+    ) -> Option<()> {
+        let total = u16::try_from(IPV4_HEADER_LENGTH.checked_add(length)?).ok()?;
+        let (ethernet, header) = headers.split_first_chunk_mut::<ETHERNET_HEADER_LENGTH>()?;
         ethernet::fill_header(
             ethernet,
             self.destination_mac,
@@ -155,8 +168,8 @@ impl Ipv4Envelope {
             self.source.into(),
             self.destination.into(),
         ];
-        fill_sealed(header, words);
-        Some(payload)
+        fill_sealed(header.first_chunk_mut()?, words);
+        Some(())
     }
 }
 

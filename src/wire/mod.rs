@@ -16,6 +16,7 @@ mod dhcp_options;
 mod dhcpv6;
 mod dhcpv6_options;
 mod echo_head;
+mod echo_template;
 mod error;
 mod ethernet;
 mod flow_label;
@@ -54,6 +55,7 @@ pub use dhcpv6::{
     Dhcpv6Kind, Dhcpv6Reply, Dhcpv6Request, Dhcpv6Status, MAX_ASSOCIATIONS, dhcpv6_identifier,
 };
 pub use echo_head::EchoHead;
+pub use echo_template::EchoTemplate;
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
     ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, packet_length, set_destination,

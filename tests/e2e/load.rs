@@ -48,6 +48,17 @@ fn every_experiment_of_the_repository_runs_when_it_is_shortened() {
 }
 
 #[test]
+fn what_one_flow_has_on_its_way_is_over_before_another_flow_has_its_turn() {
+    let lab = Lab::new();
+    // So that pings of one flow wait for those of 19 others before they are sent, and not after.
+    let run =
+        lab.tap_reactor("--vms 40 --ping pairs --window 16 --count 1600 --resolve static --json");
+    let report = run.expect_status(0).json();
+    let median = |metric: &str| number(&report, &format!("/{metric}/p50"));
+    assert!(median("lateness_ns") > 4 * median("rtt_ns"), "{report}");
+}
+
+#[test]
 fn a_mesh_at_a_rate_sends_what_was_asked_for_and_every_ping_is_answered() {
     let lab = Lab::new();
     let run = lab.tap_reactor(

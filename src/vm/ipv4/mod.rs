@@ -28,24 +28,34 @@ use super::ip::{Disposition, ErrorMessage, Input, Received, is_shared};
 use super::limiter::ErrorLimiter;
 use super::path_mtu::{IPV4_MINIMUM_PATH_MTU, PathMtus};
 use super::redirects::Redirects;
-use super::{Addressing, Ignored, Ipv4Interface, PROTOCOLS, Vm, VmConfig};
+use super::{Addressing, Ignored, Ipv4Interface, PROTOCOLS, SessionId, Vm, VmConfig};
 use crate::time::Instant;
 use crate::wire::{
-    ALL_HOSTS, IcmpErrorKind, Ipv4Packet, MacAddr, OptionsFault, PROTOCOL_IGMP, check_options,
+    ALL_HOSTS, EchoTemplate, IcmpErrorKind, Ipv4Packet, MacAddr, OptionsFault, PROTOCOL_IGMP,
+    check_options,
 };
 
 /// Bytes of what a VM in a group has more, beside the groups.
 #[cfg(test)]
 pub(super) const IGMP_BYTES: usize = size_of::<Igmp>();
 
-/// What was found out for the last plain echo of each kind, and is so whatever the time: nothing but a frame out of the ordinary, a
-/// deadline, or the program changes it, and each of these forgets it.
-#[derive(Clone, Copy, Default, Debug)]
+/// What was found out for the last plain echo of each kind, and is so until a time at least: nothing but a frame out of the
+/// ordinary, a deadline, or the program changes it, and each of these forgets it.
+#[derive(Default, Debug)]
 pub(super) struct Shortcuts {
     /// An asker and its MAC address, to which answers go straight back.
     asker: Option<(Ipv4Addr, MacAddr)>,
-    /// The destination of a ping, and the neighbour to which it is handed.
-    next_hop: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// The requests of the session that was the last to send one. Boxed: most VMs of a large lab only answer.
+    pub(super) requests: Option<Box<Requests>>,
+}
+
+/// The requests of one session, which get to their destination in one piece.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) session: SessionId,
+    /// The neighbour to which they are handed is taken for reachable until then.
+    pub(super) until: Instant,
+    pub(super) template: EchoTemplate,
 }
 
 /// The state of a VM on IPv4.

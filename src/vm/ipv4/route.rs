@@ -21,25 +21,8 @@ impl Ipv4 {
         Some(self.redirects.get(now, destination).unwrap_or(told))
     }
 
-    /// The same for a ping; most of a VM's pings have the same destination as the one before.
-    #[inline]
-    pub(in crate::vm) fn next_hop_of_ping(
-        &mut self,
-        now: Instant,
-        destination: Ipv4Addr,
-    ) -> Option<Ipv4Addr> {
-        if let Some((known, next_hop)) = self.shortcuts.next_hop
-            && known == destination
-        {
-            return Some(next_hop);
-        }
-        let lasting = self.lasting_next_hop(destination);
-        self.shortcuts.next_hop = lasting.map(|next_hop| (destination, next_hop));
-        lasting.or_else(|| self.next_hop(now, destination))
-    }
-
     /// The same if it does not depend on the time.
-    pub(super) fn lasting_next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+    pub(in crate::vm) fn lasting_next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
         let told = self.told_next_hop(destination);
         told.filter(|_| self.redirects.is_empty())
     }

@@ -24,7 +24,7 @@ const LEAST_REACHABLE_TIME: u32 = 100;
 pub(super) struct Entry {
     /// Where it is, or was. Nothing while it was never found.
     pub(super) mac: MacAddr,
-    /// When a ping was last sent to it.
+    /// When it was last looked up to send something to it.
     pub(super) used: Instant,
     /// When its state or its hardware address changed last.
     pub(super) updated: Instant,
@@ -300,6 +300,15 @@ impl NeighbourTable {
     pub(in crate::vm) fn failed_at(&self, address: IpAddr) -> Option<Instant> {
         let entry = self.entries.get(&address)?;
         matches!(entry.state, State::Failed).then_some(entry.updated)
+    }
+
+    /// The time until which the neighbour `address` is taken for reachable if nothing more is heard of it. `None` if it is not.
+    pub(in crate::vm) fn reachable_until(&self, address: IpAddr) -> Option<Instant> {
+        match self.entries.get(&address)?.state {
+            State::Permanent => Some(Instant::from_nanos(u64::MAX)),
+            State::Reachable { confirmed } => Some(confirmed + self.reachable_time(address)),
+            _ => None,
+        }
     }
 
     /// Tells if a neighbour is asked for, and not found yet.

@@ -7,10 +7,13 @@ use super::Unsent;
 use super::payload::{self, Contents};
 use crate::time::Instant;
 use crate::vm::ip::DEFAULT_TIME_TO_LIVE;
+use crate::vm::ipv4::Requests;
 use crate::vm::{
     Event, Ignored, PingError, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm,
 };
-use crate::wire::{Echo, EchoRequest, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, MacAddr};
+use crate::wire::{
+    Echo, EchoRequest, EchoTemplate, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, MacAddr,
+};
 
 /// The ICMP identifier of a session's requests.
 const fn identifier(session: SessionId) -> u16 {
@@ -20,6 +23,22 @@ const fn identifier(session: SessionId) -> u16 {
 /// The session whose requests have that ICMP identifier.
 const fn session_of(identifier: u16) -> SessionId {
     SessionId(identifier)
+}
+
+/// Builds the request of a ping. It may be larger than the link carries.
+#[inline]
+fn request(
+    template: &EchoTemplate,
+    identification: u16,
+    ping: PingId,
+    buffer: &mut [u8],
+) -> Option<Transmit> {
+    let fill = |payload: &mut [u8]| payload::fill(ping.sequence, payload);
+    let length = template.write(identification, ping.sequence as u16, fill, buffer)?;
+    Some(Transmit {
+        length,
+        ping: Some(ping),
+    })
 }
 
 impl Vm {
@@ -38,8 +57,12 @@ impl Vm {
         let config = session.ok_or(Unsent::NoRoute)?.config;
         let request = match config.destination {
             IpAddr::V4(destination) => {
-                let request = self.ipv4_echo_request(ping, &config, destination, mac, buffer);
+                let template = self.ipv4_echo_template(ping.session, &config, destination, mac);
+                let template = template.ok_or(Unsent::NoRoute)?;
+                let identification = self.ipv4.next_identification();
+                let request = request(&template, identification, ping, buffer);
                 if let Some(request) = request.filter(|request| self.carries(request.length)) {
+                    self.keep_template(ping.session, destination, template);
                     return Ok(request);
                 }
                 request
@@ -56,15 +79,51 @@ impl Vm {
         }
     }
 
-    /// It may be larger than the link carries.
-    fn ipv4_echo_request(
+    /// Builds the request of a ping as that of the one before, if all is as it was.
+    #[inline]
+    pub(super) fn next_of_requests(
         &mut self,
+        now: Instant,
         ping: PingId,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let requests = self.ipv4.shortcuts.requests.as_ref();
+        if !requests.is_some_and(|of| of.session == ping.session && now < of.until) {
+            return None;
+        }
+        let identification = self.ipv4.next_identification();
+        let template = &self.ipv4.shortcuts.requests.as_ref()?.template;
+        request(template, identification, ping, buffer)
+    }
+
+    /// Keeps the template of the requests of `session` for the next one, if that is handed to the same neighbour.
+    fn keep_template(&mut self, session: SessionId, destination: Ipv4Addr, template: EchoTemplate) {
+        let requests = self.reachable_until(destination).map(|until| Requests {
+            session,
+            until,
+            template,
+        });
+        match (&mut self.ipv4.shortcuts.requests, requests) {
+            // In place: a VM with many sessions allocates nothing for each of its pings.
+            (Some(kept), Some(requests)) => **kept = requests,
+            (kept, requests) => *kept = requests.map(Box::new),
+        }
+    }
+
+    /// The time until which pings to `destination` are handed to a neighbour that is taken for reachable. `None` if the
+    /// neighbour may be another one before.
+    fn reachable_until(&self, destination: Ipv4Addr) -> Option<Instant> {
+        let next_hop = self.ipv4.lasting_next_hop(destination)?;
+        self.neighbours.reachable_until(next_hop.into())
+    }
+
+    fn ipv4_echo_template(
+        &self,
+        session: SessionId,
         config: &SessionConfig,
         destination: Ipv4Addr,
         mac: MacAddr,
-        buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    ) -> Option<EchoTemplate> {
         let request = EchoRequest {
             envelope: Ipv4Envelope {
                 source_mac: self.mac,
@@ -74,17 +133,12 @@ impl Vm {
                 time_to_live: config.options.time_to_live,
                 dscp: config.options.dscp,
                 dont_fragment: config.options.dont_fragment,
-                identification: self.ipv4.next_identification(),
+                identification: 0,
             },
-            identifier: identifier(ping.session),
-            sequence: ping.sequence as u16,
+            identifier: identifier(session),
+            sequence: 0,
         };
-        let fill = |payload: &mut [u8]| payload::fill(ping.sequence, payload);
-        let length = request.write(config.payload_length, fill, buffer)?;
-        Some(Transmit {
-            length,
-            ping: Some(ping),
-        })
+        EchoTemplate::new(&request, config.payload_length)
     }
 
     fn ipv6_echo_request(

@@ -12,6 +12,7 @@ use self::members::Members;
 pub use self::members::{MAX_MEMBERS, MemberId};
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
+use super::ipv4::Shortcuts;
 use super::neighbour::{Found, Lookup};
 use super::nic::group_mac;
 use super::{Event, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
@@ -71,6 +72,7 @@ impl Vm {
 
     /// Sends the pings of `session` to another address of the same IP version from now on.
     pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
+        self.ipv4.shortcuts = Shortcuts::default();
         if let Some(session) = self.session_mut(session)
             && session.config.destination.is_ipv4() == destination.is_ipv4()
         {
@@ -180,14 +182,10 @@ impl Vm {
             session,
             sequence: open.open(now, due),
         };
-        let next_hop = match destination {
-            IpAddr::V4(destination) => {
-                let next_hop = self.ipv4.next_hop_of_ping(now, destination);
-                next_hop.map(IpAddr::V4)
-            }
-            IpAddr::V6(_) => self.next_hop(now, destination),
-        };
-        let (transmit, unsent) = match next_hop {
+        if let Some(request) = self.next_of_requests(now, ping, buffer) {
+            return PingStart::Transmit(request);
+        }
+        let (transmit, unsent) = match self.next_hop(now, destination) {
             None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
                 found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {

@@ -55,6 +55,46 @@ fn a_neighbour_in_use_whose_answer_is_old_is_asked_again_by_unicast_five_seconds
 }
 
 #[test]
+fn a_ping_goes_by_what_has_changed_since_the_one_before() {
+    const OTHER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 77]);
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
+    let mut bench = Bench::resolved();
+    let second = SessionConfig {
+        destination: OTHER.into(),
+        payload_length: 8,
+        timeout: TIMEOUT,
+        options: PingOptions::default(),
+    };
+    let second = bench.vm.open_session(second).unwrap();
+    assert_eq!(ping_goes_to(&mut bench, ms(1)), PEER_MAC);
+    assert_eq!(ping_goes_to(&mut bench, ms(2)), PEER_MAC);
+    bench.vm.add_neighbour(PEER.into(), OTHER_MAC);
+    assert_eq!(ping_goes_to(&mut bench, ms(3)), OTHER_MAC);
+    bench.vm.add_neighbour(OTHER.into(), PEER_MAC);
+    // In turns with another session, whose requests are shorter.
+    let first = bench.session;
+    for at in 4..8 {
+        bench.session = if at % 2 == 0 { second } else { first };
+        let (mac, length, to) = match at % 2 {
+            0 => (PEER_MAC, 8, "10.77.0.9"),
+            _ => (OTHER_MAC, 16, "10.77.0.3"),
+        };
+        let told = bench.ping(ms(at));
+        let id = bench.session.0;
+        assert!(
+            told.contains(&format!("> {to}, ICMP echo request id {id} ")),
+            "{told}"
+        );
+        assert!(told.ends_with(&format!("({length} bytes)")), "{told}");
+        assert_eq!(bench.buffer[..6], mac.0);
+    }
+    bench.session = first;
+    assert!(bench.ping(ms(8)).contains("> 10.77.0.3"));
+    bench.vm.redirect(first, OTHER.into());
+    assert!(bench.ping(ms(9)).contains("> 10.77.0.9"));
+}
+
+#[test]
 fn a_neighbour_that_replies_to_pings_is_asked_again_nevertheless_as_by_linux() {
     let mut bench = Bench::resolved();
     let mut asked = Vec::new();
