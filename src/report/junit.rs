@@ -145,7 +145,10 @@ mod tests {
         report.totals.errored = 0;
         report.run = "a\u{1b}b".to_owned();
         let xml = written(&report);
-        assert!(xml.contains("skipped=\"0\" failures=\"0\" errors=\"0\">"), "{xml}");
+        assert!(
+            xml.contains("skipped=\"0\" failures=\"0\" errors=\"0\">"),
+            "{xml}"
+        );
         assert!(xml.contains("a\u{fffd}b"), "{xml}");
     }
 }
