@@ -888,7 +888,7 @@ fn phases_say_who_comes_up_and_who_leaves() {
     let cases = [
         (
             phase("start = \"soon\""),
-            "line 10: start = soon: expected VMs",
+            "line 10: start = soon: \"soon\" names no VMs; expected VMs",
         ),
         (phase("start = \"0 per second\""), "expected VMs"),
         (phase("start = 0"), "expected VMs"),
