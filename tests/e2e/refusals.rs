@@ -197,8 +197,8 @@ fn namespaces_to_move_to_and_the_watch_for_drops_are_counted_among_file_descript
         "--attribute-loss auto{moves} --move vm3:netns:{}@80ms",
         name(0)
     );
-    assert_eq!(needed(&all), few + 15 + 14);
-    run(few + 15 + 14, &all).expect_status(0);
+    assert_eq!(needed(&all), few + 15 + 10);
+    run(few + 15 + 10, &all).expect_status(0);
 }
 
 #[test]
