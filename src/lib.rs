@@ -58,6 +58,7 @@ pub mod hypervisor;
 pub mod lab;
 pub mod load;
 mod number;
+pub mod ranks;
 pub mod reactor;
 pub mod record;
 pub mod report;

@@ -401,13 +401,14 @@ fn sending(phase: &Phase) -> String {
     let flows = phase.load.flows.len() as f64;
     let start = match (phase.load.start, phase.load.pacing) {
         _ if phase.load.flows.len() < 2 => String::new(),
-        (_, Pacing::Rate(_)) | (Start::Spread, Pacing::Window(_)) => String::new(),
-        (Start::Spread | Start::Within(Duration::ZERO), _)
+        (_, Pacing::Rate(_))
+        | (Start::Spread | Start::Share { .. }, Pacing::Window(_)) => String::new(),
+        (Start::Spread | Start::Share { .. } | Start::Within(Duration::ZERO), _)
             if phase.load.arrivals == Arrivals::Poisson =>
         {
             String::new()
         }
-        (Start::Spread, _) => ", spread over it".to_owned(),
+        (Start::Spread | Start::Share { .. }, _) => ", spread over it".to_owned(),
         (Start::Within(Duration::ZERO), _) => ", all at once".to_owned(),
         (Start::Within(time), _) => {
             let time = humantime::format_duration(time);

@@ -88,7 +88,7 @@ impl<'a> TapLab<'a> {
         if !listeners.is_empty() {
             other_descriptors += CLIENT_DESCRIPTORS;
         }
-        system::ensure_limit(plan.vms.len() as u64 + other_descriptors)?;
+        system::ensure_limit(plan.own_vms() as u64 + other_descriptors)?;
         let mut reactor = Reactor::new(StopSignals::new()?)?;
         reactor.spin(plan.spin);
         if let Some(frames) = plan.lab.tx_queue_length {

@@ -68,7 +68,7 @@ where
         (started, listeners): (Instant, Listeners),
     ) -> LabOn<'a, F, D> {
         LabOn {
-            hypervisor: Hypervisor::new(fabric, recorder(&plan), plan.seed),
+            hypervisor: Hypervisor::new(fabric, recorder(&plan), plan.load_seed()),
             plan,
             driver,
             started,
@@ -101,7 +101,7 @@ where
         if !self.is_whole {
             return Ok(());
         }
-        let vms = self.plan.vms.len() - self.plan.pending_vms().len();
+        let vms = self.plan.own_vms() - self.plan.pending_vms().len();
         self.vm_bytes = per_vm_bytes(before, vms);
         let delay = self.hypervisor.fabric().forwards_after();
         if !delay.is_zero() {
@@ -156,6 +156,9 @@ where
         let pending_vms = self.plan.pending_vms();
         for index in 0..self.plan.vms.len() {
             let vm = VmId(index as u32);
+            if !self.plan.is_own(vm) {
+                continue;
+            }
             if pending_vms.contains(&vm) {
                 self.expect_vm(index);
                 continue;

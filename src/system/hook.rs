@@ -84,7 +84,7 @@ pub fn run_hook(
         .env_remove(TOKEN_VARIABLE)
         .env("TAP_REACTOR_EVENT", event)
         .env("TAP_REACTOR_TAP_PREFIX", &lab.tap_prefix)
-        .env("TAP_REACTOR_VMS", lab.vms.to_string())
+        .env("TAP_REACTOR_VMS", lab.own_count().to_string())
         .env("TAP_REACTOR_MTU", lab.mtu.to_string())
         .env("TAP_REACTOR_PID", std::process::id().to_string())
         .env(
@@ -95,7 +95,7 @@ pub fn run_hook(
                 NetnsChoice::Named(name) => name,
             },
         );
-    let names: Vec<String> = (0..lab.vms).map(|vm| lab.tap_name(vm)).collect();
+    let names: Vec<String> = lab.own().map(|vm| lab.tap_name(vm)).collect();
     let names = names.join(" ");
     if names.len() <= LONGEST_VARIABLE {
         shell.env("TAP_REACTOR_TAPS", names);

@@ -57,7 +57,7 @@ pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
     DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS, FabricKind, LabConfig,
-    Neighbours, NetnsChoice, Prepared,
+    Neighbours, NetnsChoice, Prepared, Sharing,
 };
 pub use listener::Listener;
 pub use memory::allocated_bytes;

@@ -206,6 +206,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("vlan", "ID[.ID]", Text)
         .place(Vms, Group)
         .help("VLAN of the group's VMs"),
+    value("rank", "R", Whole)
+        .place(Vms, Group)
+        .help("The rank that has the group's VMs, if there are several"),
     value("size", "BYTES", Whole)
         .place(Vms, Group)
         .help("Payload of the pings that the group's VMs send"),

@@ -97,7 +97,7 @@ impl TapFabric {
     /// When the lab can't exist, a name in it is taken, or the system refuses; what had been made is removed again.
     pub fn new(polled: FabricHandles, lab: LabConfig) -> Result<TapFabric, SystemError> {
         lab.validate()?;
-        ensure_limit(open_descriptors() + u64::from(lab.vms) + OTHER_DESCRIPTORS)?;
+        ensure_limit(open_descriptors() + u64::from(lab.own_count()) + OTHER_DESCRIPTORS)?;
         let mark = Mark::new();
         let must_exist = lab.prepared != Prepared::Nothing;
         let namespace = Namespace::enter(&lab.netns, &mark, must_exist)?;
