@@ -10,9 +10,9 @@ mod plan;
 mod scenario;
 mod settings;
 
-pub use self::describe::{describe, neighbours};
+pub use self::describe::{describe, describe_ranks, neighbours};
 pub use self::expected::Expected;
-pub use self::part::{Owners, Part, Pin, PlanHash};
+pub use self::part::{Meet, Owners, Part, Pin, PlanHash};
 pub use self::plan::{
     BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Listen, MOST_PINGS, draft, plan,
 };

@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write as _};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -10,7 +11,7 @@ use super::{Experiment, FlowPlan, SettingError};
 use crate::hypervisor::{FindNeighbours, Phase};
 use crate::load::{FlowId, FlowSet, Pacing, Start, Target};
 use crate::ranks::Rank;
-use crate::system::{FabricKind, Prepared, Sharing};
+use crate::system::{FabricKind, MeetingAddress, Prepared, Sharing};
 use crate::vm::VmId;
 
 /// VMs that a scenario gives to a rank of its choice.
@@ -44,7 +45,9 @@ impl Owners {
         // The greatest R for which R·n/N, rounded down, is not above the number of the VM.
         let (vm, vms, ranks) = (u64::from(vm.0), u64::from(self.vms.max(1)), self.ranks);
         let rank = ((vm + 1) * u64::from(ranks)).saturating_sub(1) / vms;
-        u32::try_from(rank).unwrap_or(ranks).min(ranks.saturating_sub(1))
+        u32::try_from(rank)
+            .unwrap_or(ranks)
+            .min(ranks.saturating_sub(1))
     }
 
     /// Returns the VMs of `rank`, in ascending ranges.
@@ -75,6 +78,17 @@ pub struct Part {
     pub all_pings: Option<u64>,
     /// The hash of the whole plan.
     pub hash: PlanHash,
+    /// Where the ranks meet; `None` of a single one.
+    pub meeting: Option<Meet>,
+}
+
+/// Where ranks meet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Meet {
+    /// The address at which rank 0 listens.
+    pub address: MeetingAddress,
+    /// The file that has the secret; without one the environment may.
+    pub secret_file: Option<PathBuf>,
 }
 
 /// The SHA-256 of what all ranks of a plan must agree on. Of use within one version of the program only.
@@ -167,13 +181,19 @@ impl Experiment {
         PlanHash(hasher.0.finalize().into())
     }
 
-    /// Returns the part of this plan that `rank` runs. Its lab is `sharing`: `None` for a lab of its own.
+    /// Returns the part of this plan that `rank` runs. Its lab is `sharing`: `None` for a lab of its own. The ranks meet at
+    /// `meeting`.
     ///
     /// A flow is in the part that has its source. One to a VM of another rank keeps its name, and is one to an address.
     ///
     /// # Errors
     /// If the plan can't be divided so.
-    pub fn of_rank(mut self, rank: Rank, sharing: Option<Sharing>) -> Result<Experiment, SettingError> {
+    pub fn of_rank(
+        mut self,
+        rank: Rank,
+        sharing: Option<Sharing>,
+        meeting: Option<Meet>,
+    ) -> Result<Experiment, SettingError> {
         let owners = Owners::new(self.vms.len() as u32, rank.count(), self.pins.clone());
         self.check_ranks(&owners, sharing.is_some())?;
         let hash = self.hash();
@@ -213,6 +233,7 @@ impl Experiment {
             all_flows,
             all_pings,
             hash,
+            meeting,
         });
         Ok(self)
     }
@@ -232,7 +253,9 @@ impl Experiment {
             return Ok(());
         }
         let refused = |what: &str, why: &str| {
-            SettingError::new(format_args!("{what} cannot be used with several ranks: {why}"))
+            SettingError::new(format_args!(
+                "{what} cannot be used with several ranks: {why}"
+            ))
         };
         if self.is_simulated {
             return Err(refused("--fabric sim", "a simulation is one process"));
@@ -242,7 +265,10 @@ impl Experiment {
             return Err(refused("--fabric xdp in one lab", why));
         }
         if self.splits_path {
-            return Err(refused("--path-split", "it follows the pings of one process"));
+            return Err(refused(
+                "--path-split",
+                "it follows the pings of one process",
+            ));
         }
         if self.stays {
             let why = "all ranks end together; expected --duration";
@@ -259,7 +285,10 @@ impl Experiment {
         if self.lab.prepared == Prepared::Nothing
             && self.phases.iter().any(|phase| !phase.moves.is_empty())
         {
-            return Err(refused("--move", "bridges and tables of several ranks would have to change"));
+            return Err(refused(
+                "--move",
+                "bridges and tables of several ranks would have to change",
+            ));
         }
         self.check_crossing(owners, is_shared)
     }
@@ -275,7 +304,9 @@ impl Experiment {
             let own = owners.of(flow.source);
             if let Target::Address(group) = flow.target
                 && group.is_multicast()
-                && self.others(group, flow.source).any(|vm| owners.of(vm) != own)
+                && self
+                    .others(group, flow.source)
+                    .any(|vm| owners.of(vm) != own)
             {
                 return Err(SettingError::new(format_args!(
                     "{} of rank {own} pings the group {group}, which VMs of other ranks join; expected members of the same \

@@ -47,7 +47,9 @@ pub enum NoRank {
         missing: &'static str,
     },
     /// Only the index of a Job is known.
-    #[error("JOB_COMPLETION_INDEX does not say how many ranks there are; expected --ranks N beside it")]
+    #[error(
+        "JOB_COMPLETION_INDEX does not say how many ranks there are; expected --ranks N beside it"
+    )]
     Count,
     /// No launcher has told anything.
     #[error(
@@ -185,7 +187,11 @@ mod tests {
     #[test]
     fn each_launcher_tells_the_rank_in_its_own_way() {
         for (variables, count, expected) in [
-            (&[("SLURM_PROCID", "1"), ("SLURM_NTASKS", "2")][..], None, "1/2"),
+            (
+                &[("SLURM_PROCID", "1"), ("SLURM_NTASKS", "2")][..],
+                None,
+                "1/2",
+            ),
             (
                 &[("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "3")],
                 None,
@@ -196,11 +202,7 @@ mod tests {
             (&[("JOB_COMPLETION_INDEX", "4")], Some(5), "4/5"),
             // MPI under Slurm: srun has started both.
             (
-                &[
-                    ("SLURM_NTASKS", "2"),
-                    ("PMI_RANK", "1"),
-                    ("PMI_SIZE", "2"),
-                ],
+                &[("SLURM_NTASKS", "2"), ("PMI_RANK", "1"), ("PMI_SIZE", "2")],
                 None,
                 "1/2",
             ),
@@ -217,16 +219,32 @@ mod tests {
         for (variables, count, expected) in [
             (&[][..], None, "no launcher tells it"),
             (&[("RANK", "1")], None, "RANK is set and WORLD_SIZE is not"),
-            (&[("RANK", "one"), ("WORLD_SIZE", "2")], None, "RANK is \"one\""),
-            (&[("RANK", "2"), ("WORLD_SIZE", "2")], None, "there is no rank 2 of 2"),
-            (&[("RANK", "0"), ("WORLD_SIZE", "0")], None, "there is no rank 0 of 0"),
+            (
+                &[("RANK", "one"), ("WORLD_SIZE", "2")],
+                None,
+                "RANK is \"one\"",
+            ),
+            (
+                &[("RANK", "2"), ("WORLD_SIZE", "2")],
+                None,
+                "there is no rank 2 of 2",
+            ),
+            (
+                &[("RANK", "0"), ("WORLD_SIZE", "0")],
+                None,
+                "there is no rank 0 of 0",
+            ),
             (
                 &[("RANK", "0"), ("WORLD_SIZE", "4097")],
                 None,
                 "there is no rank 0 of 4097",
             ),
             (&[("JOB_COMPLETION_INDEX", "0")], None, "expected --ranks N"),
-            (&[("JOB_COMPLETION_INDEX", "2")], Some(2), "there is no rank 2 of 2"),
+            (
+                &[("JOB_COMPLETION_INDEX", "2")],
+                Some(2),
+                "there is no rank 2 of 2",
+            ),
             (
                 &[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")],
                 Some(2),
@@ -234,7 +252,10 @@ mod tests {
             ),
         ] {
             let error = around(variables).rank(count).unwrap_err().to_string();
-            assert!(error.starts_with(expected) || error.contains(expected), "{error}");
+            assert!(
+                error.starts_with(expected) || error.contains(expected),
+                "{error}"
+            );
         }
     }
 
@@ -253,7 +274,10 @@ mod tests {
             ),
             (&[("SLURM_STEP_NODELIST", "n1")], Some("n1:7877")),
             (&[("SLURM_STEP_NODELIST", "n[3-5,9],m1")], Some("n3:7877")),
-            (&[("SLURM_STEP_NODELIST", "n[03-05]-a,b")], Some("n03-a:7877")),
+            (
+                &[("SLURM_STEP_NODELIST", "n[03-05]-a,b")],
+                Some("n03-a:7877"),
+            ),
             (&[("SLURM_STEP_NODELIST", "a,b[1-2]")], Some("a:7877")),
             (&[("SLURM_STEP_NODELIST", "a[1-2]b[3-4]")], None),
             (&[("SLURM_STEP_NODELIST", "[")], None),

@@ -224,7 +224,9 @@ impl LabConfig {
     /// How many these are.
     pub fn own_count(&self) -> u32 {
         self.own_vms.as_ref().map_or(self.vms, |own| {
-            own.iter().map(|range| range.end.saturating_sub(range.start)).sum()
+            own.iter()
+                .map(|range| range.end.saturating_sub(range.start))
+                .sum()
         })
     }
 

@@ -7,17 +7,24 @@ use crate::experiment::{Scenario, plan};
 use crate::ranks::Rank;
 
 fn planned(file: &str) -> Experiment {
-    plan(&Scenario::parse("lab.toml", file).unwrap()).unwrap_or_else(|error| panic!("{file}: {error}"))
+    plan(&Scenario::parse("lab.toml", file).unwrap())
+        .unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 fn part(whole: &Experiment, rank: &str) -> Experiment {
     let rank: Rank = rank.parse().unwrap();
-    whole.clone().of_rank(rank, Some(Sharing::First)).unwrap()
+    whole
+        .clone()
+        .of_rank(rank, Some(Sharing::First), None)
+        .unwrap()
 }
 
 fn refusal(file: &str, rank: &str, sharing: Option<Sharing>) -> String {
     let rank: Rank = rank.parse().unwrap();
-    planned(file).of_rank(rank, sharing).unwrap_err().to_string()
+    planned(file)
+        .of_rank(rank, sharing, None)
+        .unwrap_err()
+        .to_string()
 }
 
 /// The due times of the first pings of a phase's flows.
@@ -31,7 +38,15 @@ fn first_due(plan: &Experiment, phase: usize) -> Vec<(FlowPlan, Duration)> {
 
 #[test]
 fn rank_r_of_n_has_the_vms_from_its_share_to_the_next() {
-    for (vms, ranks) in [(200, 2), (10, 3), (7, 7), (3, 5), (1, 1), (65_535, 4096), (1 << 20, 3)] {
+    for (vms, ranks) in [
+        (200, 2),
+        (10, 3),
+        (7, 7),
+        (3, 5),
+        (1, 1),
+        (65_535, 4096),
+        (1 << 20, 3),
+    ] {
         let owners = Owners::new(vms, ranks, Vec::new());
         for rank in 0..ranks {
             let share = |rank: u32| (u64::from(rank) * u64::from(vms) / u64::from(ranks)) as u32;
@@ -75,15 +90,21 @@ fn a_group_is_in_the_rank_that_it_chooses() {
     ";
     let whole = planned(FILE);
     let parts = ["0/2", "1/2"].map(|rank| part(&whole, rank));
-    let owned = |part: &Experiment| -> Vec<u32> {
-        (0..10).filter(|vm| part.is_own(VmId(*vm))).collect()
-    };
+    let owned =
+        |part: &Experiment| -> Vec<u32> { (0..10).filter(|vm| part.is_own(VmId(*vm))).collect() };
     assert_eq!(owned(&parts[0]), [1, 2, 3, 4]);
     assert_eq!(owned(&parts[1]), [0, 5, 6, 7, 8, 9]);
     let [first, second] = parts.map(|part| (part.flows.len(), part.part.unwrap().incoming.len()));
     assert_eq!((first, second), ((4, 0), (5, 4)));
-    let error = refusal(&FILE.replace("rank = 1", "rank = 2"), "0/2", Some(Sharing::First));
-    assert!(error.starts_with("rank = 2 of the group that begins with vm0: there are 2 ranks"), "{error}");
+    let error = refusal(
+        &FILE.replace("rank = 1", "rank = 2"),
+        "0/2",
+        Some(Sharing::First),
+    );
+    assert!(
+        error.starts_with("rank = 2 of the group that begins with vm0: there are 2 ranks"),
+        "{error}"
+    );
     // As in one process, for one.
     assert!(planned(FILE).pins.len() == 1);
 }
@@ -92,13 +113,41 @@ fn a_group_is_in_the_rank_that_it_chooses() {
 fn what_ranks_cannot_divide_is_refused_with_the_reason() {
     use Sharing::First;
     for (file, sharing, expected) in [
-        ("fabric = 'sim'", Some(First), "--fabric sim cannot be used with several ranks"),
-        ("fabric = 'xdp'", Some(First), "--fabric xdp in one lab cannot be used"),
-        ("ping = 'ring'\nstay = true", Some(First), "--stay cannot be used"),
-        ("ping = 'ring'\ntrace = 't.jsonl'", Some(First), "--trace cannot be used"),
-        ("ping = 'ring'\nmetrics = '127.0.0.1:0'", Some(First), "--control and --metrics cannot be used"),
-        ("vms = 4\nping = 'ring'", None, "vm1 of rank 0 pings vm2 of rank 1: each rank has a lab of its own"),
-        ("vms = 4\nping = 'ring'\ndhcp = true", Some(First), "vm1 of rank 0 pings vm2 of rank 1: whose address a DHCP"),
+        (
+            "fabric = 'sim'",
+            Some(First),
+            "--fabric sim cannot be used with several ranks",
+        ),
+        (
+            "fabric = 'xdp'",
+            Some(First),
+            "--fabric xdp in one lab cannot be used",
+        ),
+        (
+            "ping = 'ring'\nstay = true",
+            Some(First),
+            "--stay cannot be used",
+        ),
+        (
+            "ping = 'ring'\ntrace = 't.jsonl'",
+            Some(First),
+            "--trace cannot be used",
+        ),
+        (
+            "ping = 'ring'\nmetrics = '127.0.0.1:0'",
+            Some(First),
+            "--control and --metrics cannot be used",
+        ),
+        (
+            "vms = 4\nping = 'ring'",
+            None,
+            "vm1 of rank 0 pings vm2 of rank 1: each rank has a lab of its own",
+        ),
+        (
+            "vms = 4\nping = 'ring'\ndhcp = true",
+            Some(First),
+            "vm1 of rank 0 pings vm2 of rank 1: whose address a DHCP",
+        ),
         (
             "vms = 4\njoin = ['239.1.1.1']\nping = 'vm0:239.1.1.1'",
             Some(First),
@@ -113,10 +162,14 @@ fn what_ranks_cannot_divide_is_refused_with_the_reason() {
         let error = refusal(file, "0/2", sharing);
         assert!(error.starts_with(expected), "{error}");
         if !file.contains("sim") {
-            planned(file).of_rank("0/1".parse().unwrap(), sharing).unwrap();
+            planned(file)
+                .of_rank("0/1".parse().unwrap(), sharing, None)
+                .unwrap();
         }
     }
-    planned("vms = 4\nping = 'pairs'").of_rank("1/2".parse().unwrap(), None).unwrap();
+    planned("vms = 4\nping = 'pairs'")
+        .of_rank("1/2".parse().unwrap(), None, None)
+        .unwrap();
 }
 
 #[test]
@@ -132,8 +185,19 @@ fn a_phase_in_which_a_rank_has_nothing_to_do_ends_at_once() {
 fn what_must_agree_changes_the_hash_and_what_need_not_does_not() {
     let hash = |file: &str| planned(file).hash();
     let one = hash("vms = 4\nping = 'ring'");
-    assert_eq!(one, hash("vms = 4\nping = 'ring'\nspin = '50us'\nbridge = 'br7'\nnetns = 'lab'"));
-    for other in ["vms = 5", "seed = 1", "mtu = 900", "count = 3", "size = 99", "timeout = 2", "first = '10.77.0.9'"] {
+    assert_eq!(
+        one,
+        hash("vms = 4\nping = 'ring'\nspin = '50us'\nbridge = 'br7'\nnetns = 'lab'")
+    );
+    for other in [
+        "vms = 5",
+        "seed = 1",
+        "mtu = 900",
+        "count = 3",
+        "size = 99",
+        "timeout = 2",
+        "first = '10.77.0.9'",
+    ] {
         let file = match other.starts_with("vms") {
             true => format!("{other}\nping = 'ring'"),
             false => format!("vms = 4\nping = 'ring'\n{other}"),

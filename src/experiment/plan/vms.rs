@@ -76,7 +76,10 @@ pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError
 /// The VMs of groups that choose their rank.
 pub(super) fn pins(groups: &[Group<'_>]) -> Result<Vec<Pin>, SettingError> {
     let chosen = groups.iter().filter_map(|group| {
-        let setting = group.settings.get("rank").filter(|_| group.name.is_some() || groups.len() > 1)?;
+        let setting = group
+            .settings
+            .get("rank")
+            .filter(|_| group.name.is_some() || groups.len() > 1)?;
         Some((group, setting))
     });
     let pins = chosen.map(|(group, setting)| {

@@ -1,0 +1,616 @@
+//! Rank 0, at which the others meet, as a state machine: it is fed with bytes of connections and instants, and gives bytes and
+//! events.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::clock::ClockOffset;
+use super::deadlines::{ALIVE, DOCUMENTS, GREETING, GREETING_BYTES, LEAD, MEETING, SILENCE};
+use super::lines::{LONGEST_LINE, Lines};
+use super::member::GREETING_WORD;
+use super::message::{Gate, Message, VERSION};
+use super::seal::{NONCE, Nonce, Secret, Session, Side, Subject, hex, is_same, unhex};
+use super::{Event, Identity};
+use crate::escape::escaped;
+use crate::time::{Instant, earliest};
+
+/// Connections that have not said yet who they are.
+const MAX_STRANGERS: usize = 64;
+/// Refused connections that the user is told of.
+const MAX_TOLD: usize = 8;
+/// Bytes of the longest document.
+const LONGEST_DOCUMENT: usize = 64 << 20;
+
+/// The number of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PeerId(pub u64);
+
+/// Rank 0.
+#[derive(Debug)]
+pub struct Leader {
+    identity: Identity,
+    secret: Secret,
+    peers: BTreeMap<PeerId, Peer>,
+    next_peer: u64,
+    /// The other ranks: rank 1 is the first.
+    ranks: Vec<Other>,
+    /// The gate that this rank has come to.
+    own: Option<Gate>,
+    /// The last gate that was opened.
+    opened: Option<Gate>,
+    events: VecDeque<Event>,
+    has_met: bool,
+    /// The time for what is waited for at present.
+    until: Option<Instant>,
+    waits_for: WaitsFor,
+    alive_at: Instant,
+    told: usize,
+    /// The run was told to end early.
+    is_stopped: bool,
+    has_failed: bool,
+}
+
+/// What rank 0 waits for until some time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WaitsFor {
+    Meeting,
+    Labs,
+    Documents,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Peer {
+    lines: Lines,
+    out: Vec<u8>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// It has not said who it is: our nonce, the end of the wait, and the bytes that came.
+    Stranger(Nonce, Instant, usize),
+    /// The rank with that number.
+    Rank(usize, Session),
+    /// It is closed when all is sent.
+    Closing,
+}
+
+/// What is known of another rank.
+#[derive(Default, Debug)]
+struct Other {
+    peer: Option<PeerId>,
+    clock: Option<ClockOffset>,
+    host: String,
+    gate: Option<Gate>,
+    phase: String,
+    heard_at: Instant,
+    document: String,
+    is_whole: bool,
+    is_gone: bool,
+}
+
+/// What a rank has measured, and what is known of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Delivery {
+    /// The number of the rank.
+    pub rank: u32,
+    /// Its host.
+    pub host: String,
+    /// Its clock.
+    pub clock: ClockOffset,
+    /// The document; `None` if the rank was gone before.
+    pub document: Option<String>,
+}
+
+impl Leader {
+    /// Rank 0, which waits for the others from `now` on.
+    pub fn new(now: Instant, identity: Identity, secret: Secret) -> Leader {
+        let others = identity.rank.count().saturating_sub(1);
+        let mut leader = Leader {
+            ranks: (0..others).map(|_| Other::default()).collect(),
+            identity,
+            secret,
+            peers: BTreeMap::new(),
+            next_peer: 0,
+            own: None,
+            opened: None,
+            events: VecDeque::new(),
+            has_met: false,
+            until: Some(now + MEETING),
+            waits_for: WaitsFor::Meeting,
+            alive_at: now + ALIVE,
+            told: 0,
+            is_stopped: false,
+            has_failed: false,
+        };
+        // A single rank has met already.
+        leader.look_for_all();
+        leader
+    }
+
+    /// Takes in a connection at `now`. `None` if there are too many: it is to be closed. `nonce` is used for no other one.
+    pub fn accept(&mut self, now: Instant, nonce: Nonce) -> Option<PeerId> {
+        let strangers = self
+            .peers
+            .values()
+            .filter(|peer| !matches!(peer.state, State::Rank(..)));
+        if strangers.count() >= MAX_STRANGERS {
+            return None;
+        }
+        let id = PeerId(self.next_peer);
+        self.next_peer += 1;
+        let program = &self.identity.program;
+        let greeting = format!("{GREETING_WORD} {VERSION} {program} {}\n", hex(&nonce));
+        self.peers.insert(
+            id,
+            Peer {
+                lines: Lines::default(),
+                out: greeting.into_bytes(),
+                state: State::Stranger(nonce, now + GREETING, 0),
+            },
+        );
+        Some(id)
+    }
+
+    /// Takes in what has arrived at `now`.
+    pub fn handle(&mut self, now: Instant, id: PeerId, bytes: &[u8]) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            if let State::Stranger(_, _, count) = &mut peer.state {
+                *count = count.saturating_add(bytes.len());
+            }
+            peer.lines.push(bytes);
+        }
+        loop {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                return;
+            };
+            let longest = match &peer.state {
+                State::Stranger(_, _, count) if *count > GREETING_BYTES => {
+                    return self.refuse(id, "it sent too much before it said who it is");
+                }
+                State::Stranger(..) => GREETING_BYTES,
+                State::Rank(..) => LONGEST_LINE,
+                State::Closing => return,
+            };
+            match peer.lines.next(longest) {
+                Ok(Some(line)) => self.handle_line(now, id, &line),
+                Ok(None) => return,
+                Err(_) => return self.refuse(id, "it does not speak as ranks do"),
+            }
+        }
+    }
+
+    /// The peer has closed the connection.
+    pub fn handle_end(&mut self, id: PeerId) {
+        match self.peers.remove(&id).map(|peer| peer.state) {
+            Some(State::Rank(number, _)) => self.lost(number, "its connection has ended"),
+            Some(State::Stranger(..)) => {
+                self.tell("a connection to the meeting point has ended before it said who it is");
+            }
+            Some(State::Closing) | None => {}
+        }
+    }
+
+    /// Tells the user of a connection, if not of very many.
+    fn tell(&mut self, words: &str) {
+        self.told += 1;
+        if self.told <= MAX_TOLD {
+            self.events.push_back(Event::Refused(words.to_owned()));
+        }
+    }
+
+    /// Closes a connection after a word. Of a rank that is the end.
+    fn refuse(&mut self, id: PeerId, why: &str) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        match std::mem::replace(&mut peer.state, State::Closing) {
+            State::Rank(number, _) => {
+                peer.out.clear();
+                self.lost(number, why);
+            }
+            State::Stranger(..) => {
+                peer.out
+                    .extend_from_slice(format!("refused {why}\n").as_bytes());
+                self.tell(&format!(
+                    "a connection to the meeting point was refused: {why}"
+                ));
+            }
+            State::Closing => {}
+        }
+    }
+
+    /// The rank with that index is no more.
+    fn lost(&mut self, index: usize, why: &str) {
+        let Some(other) = self.ranks.get_mut(index) else {
+            return;
+        };
+        if other.is_whole || std::mem::replace(&mut other.is_gone, true) {
+            return;
+        }
+        let place = match (&other.gate, other.phase.as_str()) {
+            _ if !self.has_met => "at the meeting point".to_owned(),
+            (Some(gate), "") => gate.to_string(),
+            (None, "") => "before the lab".to_owned(),
+            (_, phase) => format!("in {phase}"),
+        };
+        let host = match other.host.as_str() {
+            "" => String::new(),
+            host => format!(" on {host}"),
+        };
+        let number = index + 1;
+        self.fail(format!("rank {number}{host} is gone {place}: {why}"));
+    }
+
+    fn fail(&mut self, why: String) {
+        let is_first = !std::mem::replace(&mut self.has_failed, true);
+        self.is_stopped = true;
+        self.say_all(&Message::Stop {
+            why: Some(why.clone()),
+        });
+        if is_first {
+            self.events.push_back(Event::Failed(why));
+        } else {
+            self.tell(&why);
+        }
+    }
+
+    fn handle_line(&mut self, now: Instant, id: PeerId, line: &str) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        match &mut peer.state {
+            State::Stranger(nonce, ..) => {
+                let nonce = *nonce;
+                if let Err(why) = self.greet(now, id, line, &nonce) {
+                    self.refuse(id, &why);
+                }
+            }
+            State::Rank(number, session) => {
+                let number = *number;
+                match session.open(line).map(serde_json::from_str) {
+                    Some(Ok(message)) => self.handle_message(now, id, number, message),
+                    _ => self.refuse(id, "a message in its name was not from it"),
+                }
+            }
+            State::Closing => {}
+        }
+    }
+
+    /// Takes a hello.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn greet(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        line: &str,
+        leader: &Nonce,
+    ) -> Result<(), String> {
+        let stranger = || "it is no rank of this program".to_owned();
+        let words: Vec<&str> = line.split(' ').collect();
+        let ["hello", version, program, rank, plan, nonce, proof] = words[..] else {
+            return Err(stranger());
+        };
+        if version != VERSION.to_string() || program != self.identity.program {
+            let found = escaped(&format!("tap-reactor {program} (protocol {version})"));
+            let own = &self.identity.program;
+            return Err(format!(
+                "it is {found}, and rank 0 is tap-reactor {own} (protocol {VERSION}); expected the same version"
+            ));
+        }
+        let member = unhex::<NONCE>(nonce).ok_or_else(stranger)?;
+        let said = format!("{version} {program} {rank} {plan}");
+        let subject = Subject {
+            leader,
+            member: &member,
+            words: &said,
+        };
+        let expected = self.secret.proof(Side::Member, subject);
+        if !unhex::<32>(proof).is_some_and(|proof| is_same(&proof, &expected)) {
+            return Err("it does not know the secret".to_owned());
+        }
+        // From here on it is one of ours, and what is wrong with it is wrong with the whole run.
+        let rank: super::Rank = rank.parse().map_err(|_| stranger())?;
+        let count = self.identity.rank.count();
+        let why = if rank.count() != count {
+            Some(format!(
+                "rank {rank}: there are {count} ranks; expected N/{count}"
+            ))
+        } else if plan != hex(&self.identity.plan) {
+            Some(format!(
+                "the plan of rank {} is another than that of rank 0; expected the same command and scenario for all",
+                rank.number()
+            ))
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            self.fail(why.clone());
+            return Err(why);
+        }
+        let index = (rank.number() as usize).checked_sub(1);
+        let Some((index, other)) =
+            index.and_then(|index| Some((index, self.ranks.get_mut(index)?)))
+        else {
+            return Err("rank 0 is here already".to_owned());
+        };
+        if other.peer.is_some() {
+            return Err(format!("rank {} is here already", rank.number()));
+        }
+        (other.peer, other.heard_at) = (Some(id), now);
+        let proof = self.secret.proof(Side::Leader, subject);
+        let session = self.secret.session(Side::Leader, subject);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            let welcome = format!("welcome {}\n", hex(&proof));
+            peer.out.extend_from_slice(welcome.as_bytes());
+            peer.state = State::Rank(index, session);
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, id: PeerId, message: &Message) {
+        if let Some(Peer {
+            state: State::Rank(_, session),
+            out,
+            ..
+        }) = self.peers.get_mut(&id)
+            && let Ok(text) = serde_json::to_string(message)
+        {
+            out.extend_from_slice(session.seal(&text).as_bytes());
+        }
+    }
+
+    fn say_all(&mut self, message: &Message) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.say(id, message));
+    }
+
+    fn handle_message(&mut self, now: Instant, id: PeerId, index: usize, message: Message) {
+        let Some(other) = self.ranks.get_mut(index) else {
+            return;
+        };
+        other.heard_at = now;
+        match message {
+            Message::Tick { sent } => {
+                let now = now.as_nanos();
+                self.say(id, &Message::Tock { sent, now });
+            }
+            Message::Synchronized {
+                offset,
+                error,
+                host,
+            } => {
+                other.clock = Some(ClockOffset {
+                    nanos: offset,
+                    error,
+                });
+                other.host = escaped(&host);
+                self.look_for_all();
+            }
+            Message::Arrived { gate } => {
+                other.gate = Some(gate);
+                self.open(now);
+            }
+            Message::Alive { phase } => other.phase = escaped(&phase),
+            Message::Stop { .. } => {
+                if !std::mem::replace(&mut self.is_stopped, true) {
+                    self.say_all(&Message::Stop { why: None });
+                    self.events.push_back(Event::Stop { why: None });
+                }
+            }
+            Message::Document { part, is_last } => {
+                if other.document.len() + part.len() > LONGEST_DOCUMENT || other.is_whole {
+                    return self.refuse(id, "it says more than it may");
+                }
+                other.document.push_str(&part);
+                other.is_whole = is_last;
+                if is_last {
+                    self.say(id, &Message::Taken);
+                    self.look_for_documents();
+                }
+            }
+            Message::Tock { .. } | Message::Open { .. } | Message::Taken => {
+                self.refuse(id, "it says what rank 0 does not understand");
+            }
+        }
+    }
+
+    fn look_for_all(&mut self) {
+        if !self.has_met && self.ranks.iter().all(|other| other.clock.is_some()) {
+            self.has_met = true;
+            self.until = None;
+            self.events.push_back(Event::Met);
+        }
+    }
+
+    /// Opens the gate that all have come to, if there is one.
+    fn open(&mut self, now: Instant) {
+        let Some(gate) = self.own.filter(|_| !self.is_stopped) else {
+            return;
+        };
+        let is_new = self.opened.is_none_or(|opened| opened < gate);
+        if !is_new || self.ranks.iter().any(|other| other.gate != Some(gate)) {
+            return;
+        }
+        self.opened = Some(gate);
+        let slowest = self.ranks.iter().filter_map(|other| other.clock);
+        let trip = Duration::from_nanos(slowest.map(|clock| 2 * clock.error).max().unwrap_or(0));
+        let at = match gate {
+            Gate::Phase(_) => now + LEAD + 2 * trip,
+            Gate::Bridges | Gate::Labs | Gate::End => now,
+        };
+        self.until = None;
+        if gate == Gate::Labs {
+            for other in &mut self.ranks {
+                other.heard_at = now;
+            }
+        }
+        self.say_all(&Message::Open {
+            gate,
+            at: at.as_nanos(),
+        });
+        self.events.push_back(Event::Open { gate, at });
+    }
+
+    /// This rank has come to `gate`. Up to the begin of the run the others are waited for for `patience`.
+    pub fn arrive(&mut self, now: Instant, gate: Gate, patience: Duration) {
+        self.own = Some(gate);
+        if gate <= Gate::Labs {
+            self.until = Some(now + patience);
+            self.waits_for = WaitsFor::Labs;
+        }
+        self.open(now);
+    }
+
+    /// Tells the others to stop.
+    pub fn stop(&mut self) {
+        if !std::mem::replace(&mut self.is_stopped, true) {
+            self.say_all(&Message::Stop { why: None });
+        }
+    }
+
+    /// This rank has measured all that it will, and waits for the documents of the others from `now` on.
+    pub fn deliver(&mut self, now: Instant) {
+        self.until = Some(now + DOCUMENTS);
+        self.waits_for = WaitsFor::Documents;
+        self.look_for_documents();
+    }
+
+    fn look_for_documents(&mut self) {
+        let is_collecting = self.waits_for == WaitsFor::Documents;
+        if is_collecting
+            && self
+                .ranks
+                .iter()
+                .all(|other| other.is_whole || other.is_gone)
+        {
+            self.until = None;
+            self.events.push_back(Event::Delivered);
+        }
+    }
+
+    /// What the others have measured.
+    pub fn deliveries(&mut self) -> Vec<Delivery> {
+        let ranks = self.ranks.iter_mut().zip(1..);
+        let delivery = |(other, rank): (&mut Other, u32)| Delivery {
+            rank,
+            host: other.host.clone(),
+            clock: other.clock.unwrap_or_default(),
+            document: other.is_whole.then(|| std::mem::take(&mut other.document)),
+        };
+        ranks.map(delivery).collect()
+    }
+
+    /// The next event.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The connections.
+    pub fn peers(&self) -> Vec<PeerId> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// The bytes to send to `peer`.
+    pub fn transmit(&self, peer: PeerId) -> &[u8] {
+        self.peers.get(&peer).map_or(&[], |peer| &peer.out)
+    }
+
+    /// So many of them were sent.
+    pub fn transmitted(&mut self, peer: PeerId, count: usize) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.out.drain(..count.min(peer.out.len()));
+        }
+    }
+
+    /// Returns true if the connection is to be closed now.
+    pub fn is_over(&self, peer: PeerId) -> bool {
+        let is_over = |peer: &Peer| matches!(peer.state, State::Closing) && peer.out.is_empty();
+        self.peers.get(&peer).is_none_or(is_over)
+    }
+
+    /// The time of the next call of [`Leader::handle_timeout`].
+    pub fn timeout(&self) -> Option<Instant> {
+        let strangers = self.peers.values().filter_map(|peer| match peer.state {
+            State::Stranger(_, until, _) => Some(until),
+            State::Rank(..) | State::Closing => None,
+        });
+        let alive = self.has_met.then_some(self.alive_at);
+        earliest(strangers.min(), earliest(alive, self.until))
+    }
+
+    /// Does what is due at `now`. What has arrived by then was taken in.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let is_late =
+            |peer: &Peer| matches!(peer.state, State::Stranger(_, until, _) if until <= now);
+        let late: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| is_late(peer))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.refuse(id, "it did not say in time who it is");
+        }
+        if self.has_met && self.alive_at <= now {
+            self.alive_at = now + ALIVE;
+            let phase = String::new();
+            self.say_all(&Message::Alive { phase });
+            self.look_for_silent(now);
+        }
+        if self.until.is_some_and(|until| until <= now) {
+            self.until = None;
+            self.too_late();
+        }
+    }
+
+    /// In a run, who says nothing for long is gone.
+    fn look_for_silent(&mut self, now: Instant) {
+        if self.opened.is_none_or(|opened| opened < Gate::Labs) {
+            return;
+        }
+        let silent = |other: &Other| other.heard_at + SILENCE <= now && !other.is_whole;
+        let silent: Vec<usize> = (0..self.ranks.len())
+            .filter(|index| self.ranks.get(*index).is_some_and(silent))
+            .collect();
+        for index in silent {
+            let words = humantime::format_duration(SILENCE);
+            self.lost(index, &format!("it has said nothing for {words}"));
+        }
+        self.look_for_documents();
+    }
+
+    /// What was waited for did not come in time.
+    fn too_late(&mut self) {
+        let (waits_for, own) = (self.waits_for, self.own);
+        let is_behind = |other: &Other| match waits_for {
+            WaitsFor::Meeting => other.clock.is_none(),
+            WaitsFor::Labs => other.gate != own,
+            WaitsFor::Documents => !other.is_whole && !other.is_gone,
+        };
+        let behind: Vec<usize> = (0..self.ranks.len())
+            .filter(|index| self.ranks.get(*index).is_some_and(is_behind))
+            .collect();
+        let names: Vec<String> = behind.iter().map(|index| (index + 1).to_string()).collect();
+        for index in &behind {
+            if let Some(other) = self.ranks.get_mut(*index) {
+                other.is_gone = true;
+            }
+        }
+        let who = match names.as_slice() {
+            [] => return,
+            [one] => format!("rank {one}"),
+            several => format!("ranks {}", several.join(", ")),
+        };
+        let what = match waits_for {
+            WaitsFor::Meeting => "come to the meeting point",
+            WaitsFor::Labs => "make its lab",
+            WaitsFor::Documents => "tell what it has measured",
+        };
+        self.fail(format!("{who} did not {what} in time"));
+        self.look_for_documents();
+    }
+}
