@@ -81,10 +81,13 @@ fn main() -> ExitCode {
         Ok(true) => SUCCESS,
         Ok(false) => INCOMPLETE,
         Err(error) => {
-            if !(error.is_of_other_rank() && ranks::is_told_elsewhere()) {
-                console::eprint(format_args!("tap-reactor: {error}"));
+            let is_of_other = error.is_of_other_rank();
+            match ranks::other_rank() {
+                Some(_) if is_of_other => {}
+                Some(rank) => console::eprint(format_args!("tap-reactor: rank {rank}: {error}")),
+                None => console::eprint(format_args!("tap-reactor: {error}")),
             }
-            REFUSED
+            if is_of_other { INCOMPLETE } else { REFUSED }
         }
     })
 }

@@ -57,9 +57,11 @@ pub fn begin() -> Result<(), SystemError> {
     }
 }
 
-/// Returns true if `--cores` has started this process as another rank than the first, whose errors others tell.
-pub fn is_told_elsewhere() -> bool {
-    Told::read().is_some_and(|told| !told.rank.is_first())
+/// Of a process that `--cores` has started as another rank than the first: the number of its rank. Rank 0 and the launcher tell
+/// what became of ranks.
+pub fn other_rank() -> Option<u32> {
+    let told = Told::read().filter(|told| !told.rank.is_first())?;
+    Some(told.rank.number())
 }
 
 impl Place {

@@ -51,6 +51,7 @@ pages! {
     writing_a_scenario: "writing-a-scenario.md";
     many_vms: "many-vms.md";
     searching: "searching.md";
+    ranks: "ranks.md";
     fabrics: "fabrics.md";
     capturing: "capturing.md";
     controlling: "controlling.md";

@@ -229,10 +229,13 @@ impl Meeting {
     }
 
     fn set_phase(&mut self, name: &str) {
-        if let Side::Other(connecting) = &mut self.side
-            && let Some((member, _)) = &mut connecting.connected
-        {
-            member.set_phase(name);
+        match &mut self.side {
+            Side::First(leader, ..) => leader.set_phase(name),
+            Side::Other(connecting) => {
+                if let Some((member, _)) = &mut connecting.connected {
+                    member.set_phase(name);
+                }
+            }
         }
     }
 
@@ -275,17 +278,17 @@ impl Meeting {
             if is_done(self) {
                 return Ok(());
             }
+            if self.is_stopped {
+                let why = self.failed.take();
+                let why = why.unwrap_or_else(|| "another rank has ended the run".to_owned());
+                return Err(LabError::Ranks(why));
+            }
             if reactor.is_to_stop()? {
                 self.stop();
                 self.look_after()?;
                 return Err(LabError::Ranks(
                     "a signal came before there was a lab".to_owned(),
                 ));
-            }
-            if self.is_stopped {
-                let why = self.failed.take();
-                let why = why.unwrap_or_else(|| "another rank has ended the run".to_owned());
-                return Err(LabError::Ranks(why));
             }
             reactor.wait_for_ranks(self.timeout())?;
         }

@@ -40,6 +40,8 @@ pub struct Leader {
     opened: Option<Gate>,
     events: VecDeque<Event>,
     has_met: bool,
+    /// The phase that this rank is in.
+    phase: String,
     /// The time for what is waited for at present.
     until: Option<Instant>,
     waits_for: WaitsFor,
@@ -48,6 +50,8 @@ pub struct Leader {
     /// The run was told to end early.
     is_stopped: bool,
     has_failed: bool,
+    /// All documents are here that come.
+    is_complete: bool,
 }
 
 /// What rank 0 waits for until some time.
@@ -117,12 +121,14 @@ impl Leader {
             opened: None,
             events: VecDeque::new(),
             has_met: false,
+            phase: String::new(),
             until: Some(now + MEETING),
             waits_for: WaitsFor::Meeting,
             alive_at: now + ALIVE,
             told: 0,
             is_stopped: false,
             has_failed: false,
+            is_complete: false,
         };
         // A single rank has met already.
         leader.look_for_all();
@@ -229,11 +235,15 @@ impl Leader {
         if other.is_whole || std::mem::replace(&mut other.is_gone, true) {
             return;
         }
-        let place = match (&other.gate, other.phase.as_str()) {
+        let place = match other.gate {
             _ if !self.has_met => "at the meeting point".to_owned(),
-            (Some(gate), "") => gate.to_string(),
-            (None, "") => "before the lab".to_owned(),
-            (_, phase) => format!("in {phase}"),
+            None => "before the lab".to_owned(),
+            Some(gate) if self.opened.is_none_or(|opened| opened < gate) => gate.to_string(),
+            // It went on from that gate when this rank did.
+            Some(gate) => match [&self.phase, &other.phase].map(String::as_str) {
+                ["", ""] => gate.to_string(),
+                ["", phase] | [phase, _] => format!("in {phase}"),
+            },
         };
         let host = match other.host.as_str() {
             "" => String::new(),
@@ -465,6 +475,13 @@ impl Leader {
         self.open(now);
     }
 
+    /// The name of the phase that this rank is in.
+    pub fn set_phase(&mut self, name: &str) {
+        if self.phase != name {
+            name.clone_into(&mut self.phase);
+        }
+    }
+
     /// Tells the others to stop.
     pub fn stop(&mut self) {
         if !std::mem::replace(&mut self.is_stopped, true) {
@@ -480,13 +497,11 @@ impl Leader {
     }
 
     fn look_for_documents(&mut self) {
-        let is_collecting = self.waits_for == WaitsFor::Documents;
-        if is_collecting
-            && self
-                .ranks
-                .iter()
-                .all(|other| other.is_whole || other.is_gone)
-        {
+        let is_here = |other: &Other| other.is_whole || other.is_gone;
+        if self.waits_for != WaitsFor::Documents || !self.ranks.iter().all(is_here) {
+            return;
+        }
+        if !std::mem::replace(&mut self.is_complete, true) {
             self.until = None;
             self.events.push_back(Event::Delivered);
         }

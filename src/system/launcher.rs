@@ -135,7 +135,7 @@ impl Crew {
     }
 
     /// Waits until all ranks have ended, and returns how. `early` is told of each that ends in another way than by exiting with
-    /// 0 or 1.
+    /// 0 or 1; the others are told to end then.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -146,6 +146,7 @@ impl Crew {
         let refused = |errno| SystemError::kernel("wait for ranks", errno);
         // The next thing to do to those that do not end.
         let mut deadline: Option<(Instant, Signal)> = None;
+        let mut is_cut_off = false;
         loop {
             for (rank, member) in self.ranks.iter_mut().enumerate() {
                 if member.status.is_none()
@@ -157,11 +158,17 @@ impl Crew {
                     member.status = Some(status);
                     if !matches!(status.code(), Some(0 | 1)) {
                         early(rank, status);
+                        is_cut_off = true;
                     }
                     if !status.success() {
                         deadline.get_or_insert((MonotonicClock.now() + GRACE, Signal::SIGTERM));
                     }
                 }
+            }
+            if std::mem::take(&mut is_cut_off) {
+                // The others may wait for it at the meeting point.
+                self.signal(Signal::SIGTERM);
+                deadline = Some((MonotonicClock.now() + GRACE, Signal::SIGKILL));
             }
             let statuses: Option<Vec<ExitStatus>> =
                 self.ranks.iter().map(|member| member.status).collect();
