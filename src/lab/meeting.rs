@@ -1,33 +1,27 @@
 //! The meeting of ranks: moves bytes between the state machines of [`crate::ranks`] and sockets, and has the run pass gates with
 //! the others.
 
+mod gather;
+mod sockets;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use mio::Interest;
 
-use super::{Driver, LabError, LabOn, Observer};
-use crate::experiment::{Experiment, Meet, Part};
-use crate::fabric::Fabric;
-use crate::hypervisor::Command;
-use crate::ranks::deadlines::{DOCUMENTS, LABS, LABS_OF_A_VM, MEETING};
+pub use self::gather::Gathered;
+use self::sockets::{Connecting, accept, receive, send};
+use super::{LabError, Observer};
+use crate::experiment::{Meet, Part};
+use crate::ranks::deadlines::{LABS, LABS_OF_A_VM};
 use crate::ranks::seal::Secret;
-use crate::ranks::{Event, Gate, Identity, Leader, Member, PeerId};
-use crate::reactor::{End, Reactor, Source, Sources};
-use crate::report::{RankDocument, RankPart, Report, merge_ranks};
+use crate::ranks::{Event, Gate, Identity, Leader, PeerId};
+use crate::reactor::{Reactor, Source, Sources};
 use crate::system::{
-    ClientSocket, MeetingAddress, MeetingListener, PollHandle, SECRET_VARIABLE, SystemError,
-    host_name, nonce, read_token_or,
+    ClientSocket, MeetingListener, PollHandle, SECRET_VARIABLE, SystemError, host_name,
+    read_token_or,
 };
 use crate::time::{Clock, Instant, MonotonicClock};
-
-/// The time between two attempts to connect to a meeting point where nobody listens yet.
-const RETRY: Duration = Duration::from_millis(50);
-/// Bytes read at a time.
-const PIECE: usize = 64 * 1024;
-/// Pieces read from one socket before the others.
-const READ_BUDGET: usize = 64;
 
 /// A meeting, as one rank sees it.
 #[derive(Debug)]
@@ -52,31 +46,6 @@ pub(super) struct Meeting {
 enum Side {
     First(Box<Leader>, MeetingListener, BTreeMap<PeerId, ClientSocket>),
     Other(Box<Connecting>),
-}
-
-/// A rank that connects to rank 0.
-#[derive(Debug)]
-struct Connecting {
-    address: MeetingAddress,
-    identity: Identity,
-    secret: Secret,
-    /// The time of the next attempt, and of the last.
-    retry_at: Instant,
-    until: Instant,
-    connected: Option<(Member, ClientSocket)>,
-    /// Something was read.
-    is_heard: bool,
-}
-
-/// What became of the report of a rank.
-#[derive(Debug)]
-pub enum Gathered {
-    /// It is that of the whole run; with what was amiss in other ranks.
-    Whole(Box<Report>, Vec<String>),
-    /// Rank 0 has it, and tells it.
-    Delivered(Box<Report>),
-    /// Rank 0 can't have it, so that it is to be told here.
-    Kept(Box<Report>, String),
 }
 
 impl Meeting {
@@ -123,15 +92,10 @@ impl Meeting {
                 let leader = Leader::new(now, identity, secret);
                 Side::First(Box::new(leader), listener, BTreeMap::new())
             }
-            false => Side::Other(Box::new(Connecting {
-                address: address.clone(),
-                identity,
-                secret,
-                retry_at: now,
-                until: now + MEETING,
-                connected: None,
-                is_heard: false,
-            })),
+            false => {
+                let connecting = Connecting::new(now, address.clone(), identity, secret);
+                Side::Other(Box::new(connecting))
+            }
         };
         let vms = u32::try_from(vms).unwrap_or(u32::MAX);
         Ok(Meeting {
@@ -331,296 +295,5 @@ impl Meeting {
     /// Tells `observer` of those who were refused.
     pub(super) fn tell(&mut self, observer: &mut dyn Observer) {
         self.told.drain(..).for_each(|words| observer.warns(&words));
-    }
-}
-
-impl Connecting {
-    fn look_after(&mut self, handle: &PollHandle) -> Result<(), SystemError> {
-        let now = MonotonicClock.now();
-        if self.connected.is_none() {
-            if now < self.retry_at {
-                return Ok(());
-            }
-            self.connect(now, handle)?;
-        }
-        let Some((member, socket)) = &mut self.connected else {
-            return Ok(());
-        };
-        let is_heard = &mut self.is_heard;
-        let is_open = receive(socket, |now, bytes| {
-            *is_heard = true;
-            member.handle(now, bytes);
-        });
-        if !is_open && !self.is_heard && now < self.until {
-            // Nobody listens there yet.
-            self.connected = None;
-            self.retry_at = now + RETRY;
-            return Ok(());
-        }
-        if !is_open {
-            member.handle_end();
-        }
-        member.handle_timeout(MonotonicClock.now());
-        match send(socket, member.transmit()) {
-            Some(sent) => member.transmitted(sent),
-            // What it has said before is read first.
-            None if is_open => {}
-            None => member.handle_end(),
-        }
-        Ok(())
-    }
-
-    fn connect(&mut self, now: Instant, handle: &PollHandle) -> Result<(), SystemError> {
-        match self.address.connect() {
-            Ok(socket) => {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                let refused =
-                    |error| SystemError::io(format!("connect to {}", self.address), &error);
-                handle.register(&socket, 0, interest).map_err(refused)?;
-                let member = Member::new(now, self.identity.clone(), self.secret.clone(), nonce()?);
-                self.connected = Some((member, socket));
-            }
-            Err(error) if now >= self.until => {
-                let operation = format!("connect to the meeting point {}", self.address);
-                return Err(SystemError::io(operation, &error).advise(
-                    "expected rank 0 to listen there: start all ranks, with the same --meet",
-                ));
-            }
-            Err(_) => self.retry_at = now + RETRY,
-        }
-        Ok(())
-    }
-
-    fn next_event(&mut self) -> Option<Event> {
-        let (member, _) = self.connected.as_mut()?;
-        member.next_event()
-    }
-}
-
-/// Takes in new connections.
-fn accept(
-    leader: &mut Leader,
-    listener: &MeetingListener,
-    sockets: &mut BTreeMap<PeerId, ClientSocket>,
-    handle: &PollHandle,
-) -> Result<(), SystemError> {
-    // One that can't be handed over is tried again with the next.
-    while let Ok(Some(peer)) = listener.accept() {
-        if !peer.is_served {
-            continue;
-        }
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if handle.register(&peer.socket, 0, interest).is_err() {
-            continue;
-        }
-        if let Some(id) = leader.accept(MonotonicClock.now(), nonce()?) {
-            sockets.insert(id, peer.socket);
-        }
-    }
-    Ok(())
-}
-
-/// Reads all that has come. Returns false if the connection has ended.
-fn receive(socket: &mut ClientSocket, mut take: impl FnMut(Instant, &[u8])) -> bool {
-    let mut buffer = vec![0; PIECE];
-    for _ in 0..READ_BUDGET {
-        match socket.read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(count) => take(
-                MonotonicClock.now(),
-                buffer.get(..count).unwrap_or_default(),
-            ),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // A connection that is still being made.
-            Err(error) if error.kind() == ErrorKind::NotConnected => return true,
-            Err(_) => return false,
-        }
-    }
-    true
-}
-
-/// Sends as much as there is room for. Returns how much that was, `None` if the connection has ended.
-fn send(socket: &mut ClientSocket, bytes: &[u8]) -> Option<usize> {
-    let mut sent = 0;
-    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-        match socket.write(rest) {
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::NotConnected => break,
-            Err(_) => return None,
-        }
-    }
-    Some(sent)
-}
-
-/// The name of a phase, for who is told of a rank that is gone in it.
-fn phase_words(plan: &Experiment, begun: usize) -> String {
-    let phase = begun.checked_sub(1).and_then(|last| plan.phases.get(last));
-    match phase {
-        Some(phase) if !phase.name.is_empty() => format!("phase {:?}", phase.name),
-        Some(_) => "the run".to_owned(),
-        None => String::new(),
-    }
-}
-
-impl<F, D> LabOn<'_, F, D>
-where
-    F: Fabric,
-    D: Driver<F>,
-    SystemError: From<F::Error>,
-{
-    /// Waits at `gate` until all ranks have come there. VMs answer meanwhile. A signal, or the end of another rank, ends the wait.
-    pub(super) fn pass(&mut self, gate: Gate) -> Result<(), SystemError> {
-        let Some(meeting) = &mut self.meeting else {
-            return Ok(());
-        };
-        meeting.arrive(gate);
-        while let Some(meeting) = &mut self.meeting {
-            meeting.look_after()?;
-            if meeting.takes(gate) || meeting.is_stopped {
-                return Ok(());
-            }
-            self.driver.call_at(meeting.timeout());
-            match self.driver.run(&mut self.hypervisor, None)? {
-                End::Called => {}
-                end => {
-                    self.ended_early = Some(end);
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Passes gates with the other ranks, and ends the run with them. Returns the time by which to look again.
-    pub(super) fn meet_others(&mut self) -> Result<Option<Instant>, SystemError> {
-        let Some(meeting) = &mut self.meeting else {
-            return Ok(None);
-        };
-        if let Some((number, is_phase)) = self.hypervisor.take_gate() {
-            meeting.arrive(match is_phase {
-                true => Gate::Phase(number),
-                false => Gate::End,
-            });
-        }
-        meeting.set_phase(&phase_words(&self.plan, self.hypervisor.phases_begun()));
-        meeting.look_after()?;
-        while let Some((_, at)) = meeting.open.pop_front() {
-            self.hypervisor.open_gate(at);
-        }
-        if meeting.is_stopped && !self.hypervisor.is_stopping() {
-            let now = self.driver.now();
-            // To stop can't fail.
-            let _ = self.hypervisor.carry_out(now, Command::Stop);
-        }
-        Ok(meeting.timeout())
-    }
-
-    /// The run has ended at this rank as `end` says.
-    pub(super) fn tell_end(&mut self, end: Option<End>) {
-        if let Some(meeting) = &mut self.meeting
-            && !matches!(end, Some(End::Done | End::Called))
-        {
-            meeting.stop();
-        }
-    }
-
-    /// Gives the report to rank 0, or gathers those of all there. Of a run that is not of several ranks it is the report.
-    pub fn gather(&mut self, report: Report) -> Gathered {
-        let Some(part) = &self.plan.part else {
-            return Gathered::Whole(Box::new(report), Vec::new());
-        };
-        let rank = part.rank;
-        let Some(mut meeting) = self.meeting.take() else {
-            return Gathered::Whole(Box::new(report), Vec::new());
-        };
-        let amiss = self.refusals();
-        let phases = self.hypervisor.recorder().phases();
-        let document = RankDocument::new(report.clone(), phases, amiss);
-        let gathered = match &mut meeting.side {
-            Side::First(leader, ..) => {
-                leader.deliver(MonotonicClock.now());
-                self.deliver(&mut meeting);
-                whole(&mut meeting, document, report)
-            }
-            Side::Other(connecting) => {
-                if let Some((member, _)) = &mut connecting.connected
-                    && let Ok(text) = document.to_text()
-                {
-                    member.deliver(MonotonicClock.now(), &text, DOCUMENTS);
-                }
-                self.deliver(&mut meeting);
-                match meeting.is_delivered {
-                    true => Gathered::Delivered(Box::new(report)),
-                    false => {
-                        let why = meeting.failed.take();
-                        let why = why.unwrap_or_else(|| "rank 0 is gone".to_owned());
-                        Gathered::Kept(Box::new(report), format!("rank {}: {why}", rank.number()))
-                    }
-                }
-            }
-        };
-        self.meeting = Some(meeting);
-        gathered
-    }
-
-    /// Waits until what was measured is where it belongs, or can't come there.
-    fn deliver(&mut self, meeting: &mut Meeting) {
-        loop {
-            let looked_after = meeting.look_after();
-            let is_member_alone = match &meeting.side {
-                Side::First(..) => false,
-                Side::Other(connecting) => connecting
-                    .connected
-                    .as_ref()
-                    .is_none_or(|(member, _)| member.timeout().is_none()),
-            };
-            if looked_after.is_err() || meeting.is_delivered || is_member_alone {
-                return;
-            }
-            if self.driver.wait_for_ranks(meeting.timeout()).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// The report of all ranks that have told theirs, that of rank 0 first.
-fn whole(meeting: &mut Meeting, own: RankDocument, report: Report) -> Gathered {
-    let Side::First(leader, ..) = &mut meeting.side else {
-        return Gathered::Whole(Box::new(report), Vec::new());
-    };
-    let mut amiss = Vec::new();
-    let mut parts = vec![RankPart {
-        rank: 0,
-        host: host_name(),
-        clock: Default::default(),
-        document: own,
-    }];
-    for delivery in leader.deliveries() {
-        let document = delivery.document.map(|text| RankDocument::parse(&text));
-        match document {
-            Some(Ok(document)) => parts.push(RankPart {
-                rank: delivery.rank,
-                host: delivery.host,
-                clock: delivery.clock,
-                document,
-            }),
-            Some(Err(error)) => amiss.push(format!(
-                "what rank {} has measured can't be read: {error}",
-                delivery.rank
-            )),
-            None => {}
-        }
-    }
-    amiss.extend(meeting.failed.take());
-    match merge_ranks(parts) {
-        Some((report, of_ranks)) => {
-            amiss.extend(of_ranks);
-            Gathered::Whole(Box::new(report), amiss)
-        }
-        None => Gathered::Whole(Box::new(report), amiss),
     }
 }

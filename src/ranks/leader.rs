@@ -1,18 +1,21 @@
 //! Rank 0, at which the others meet, as a state machine: it is fed with bytes of connections and instants, and gives bytes and
 //! events.
 
+mod greeting;
+mod waiting;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::clock::ClockOffset;
-use super::deadlines::{ALIVE, DOCUMENTS, GREETING, GREETING_BYTES, LEAD, MEETING, SILENCE};
+use super::deadlines::{ALIVE, DOCUMENTS, GREETING, GREETING_BYTES, LEAD, MEETING};
 use super::lines::{LONGEST_LINE, Lines};
 use super::member::GREETING_WORD;
 use super::message::{Gate, Message, VERSION};
-use super::seal::{NONCE, Nonce, Secret, Session, Side, Subject, hex, is_same, unhex};
+use super::seal::{Nonce, Secret, Session, hex};
 use super::{Event, Identity};
 use crate::escape::escaped;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 
 /// Connections that have not said yet who they are.
 const MAX_STRANGERS: usize = 64;
@@ -288,79 +291,6 @@ impl Leader {
         }
     }
 
-    /// Takes a hello.
-    ///
-    /// # Errors
-    /// Why it is refused.
-    fn greet(
-        &mut self,
-        now: Instant,
-        id: PeerId,
-        line: &str,
-        leader: &Nonce,
-    ) -> Result<(), String> {
-        let stranger = || "it is no rank of this program".to_owned();
-        let words: Vec<&str> = line.split(' ').collect();
-        let ["hello", version, program, rank, plan, nonce, proof] = words[..] else {
-            return Err(stranger());
-        };
-        if version != VERSION.to_string() || program != self.identity.program {
-            let found = escaped(&format!("tap-reactor {program} (protocol {version})"));
-            let own = &self.identity.program;
-            return Err(format!(
-                "it is {found}, and rank 0 is tap-reactor {own} (protocol {VERSION}); expected the same version"
-            ));
-        }
-        let member = unhex::<NONCE>(nonce).ok_or_else(stranger)?;
-        let said = format!("{version} {program} {rank} {plan}");
-        let subject = Subject {
-            leader,
-            member: &member,
-            words: &said,
-        };
-        let expected = self.secret.proof(Side::Member, subject);
-        if !unhex::<32>(proof).is_some_and(|proof| is_same(&proof, &expected)) {
-            return Err("it does not know the secret".to_owned());
-        }
-        // From here on it is one of ours, and what is wrong with it is wrong with the whole run.
-        let rank: super::Rank = rank.parse().map_err(|_| stranger())?;
-        let count = self.identity.rank.count();
-        let why = if rank.count() != count {
-            Some(format!(
-                "rank {rank}: there are {count} ranks; expected N/{count}"
-            ))
-        } else if plan != hex(&self.identity.plan) {
-            Some(format!(
-                "the plan of rank {} is another than that of rank 0; expected the same command and scenario for all",
-                rank.number()
-            ))
-        } else {
-            None
-        };
-        if let Some(why) = why {
-            self.fail(why.clone());
-            return Err(why);
-        }
-        let index = (rank.number() as usize).checked_sub(1);
-        let Some((index, other)) =
-            index.and_then(|index| Some((index, self.ranks.get_mut(index)?)))
-        else {
-            return Err("rank 0 is here already".to_owned());
-        };
-        if other.peer.is_some() {
-            return Err(format!("rank {} is here already", rank.number()));
-        }
-        (other.peer, other.heard_at) = (Some(id), now);
-        let proof = self.secret.proof(Side::Leader, subject);
-        let session = self.secret.session(Side::Leader, subject);
-        if let Some(peer) = self.peers.get_mut(&id) {
-            let welcome = format!("welcome {}\n", hex(&proof));
-            peer.out.extend_from_slice(welcome.as_bytes());
-            peer.state = State::Rank(index, session);
-        }
-        Ok(())
-    }
-
     fn say(&mut self, id: PeerId, message: &Message) {
         if let Some(Peer {
             state: State::Rank(_, session),
@@ -545,87 +475,5 @@ impl Leader {
     pub fn is_over(&self, peer: PeerId) -> bool {
         let is_over = |peer: &Peer| matches!(peer.state, State::Closing) && peer.out.is_empty();
         self.peers.get(&peer).is_none_or(is_over)
-    }
-
-    /// The time of the next call of [`Leader::handle_timeout`].
-    pub fn timeout(&self) -> Option<Instant> {
-        let strangers = self.peers.values().filter_map(|peer| match peer.state {
-            State::Stranger(_, until, _) => Some(until),
-            State::Rank(..) | State::Closing => None,
-        });
-        let alive = self.has_met.then_some(self.alive_at);
-        earliest(strangers.min(), earliest(alive, self.until))
-    }
-
-    /// Does what is due at `now`. What has arrived by then was taken in.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let is_late =
-            |peer: &Peer| matches!(peer.state, State::Stranger(_, until, _) if until <= now);
-        let late: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| is_late(peer))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            self.refuse(id, "it did not say in time who it is");
-        }
-        if self.has_met && self.alive_at <= now {
-            self.alive_at = now + ALIVE;
-            let phase = String::new();
-            self.say_all(&Message::Alive { phase });
-            self.look_for_silent(now);
-        }
-        if self.until.is_some_and(|until| until <= now) {
-            self.until = None;
-            self.too_late();
-        }
-    }
-
-    /// In a run, who says nothing for long is gone.
-    fn look_for_silent(&mut self, now: Instant) {
-        if self.opened.is_none_or(|opened| opened < Gate::Labs) {
-            return;
-        }
-        let silent = |other: &Other| other.heard_at + SILENCE <= now && !other.is_whole;
-        let silent: Vec<usize> = (0..self.ranks.len())
-            .filter(|index| self.ranks.get(*index).is_some_and(silent))
-            .collect();
-        for index in silent {
-            let words = humantime::format_duration(SILENCE);
-            self.lost(index, &format!("it has said nothing for {words}"));
-        }
-        self.look_for_documents();
-    }
-
-    /// What was waited for did not come in time.
-    fn too_late(&mut self) {
-        let (waits_for, own) = (self.waits_for, self.own);
-        let is_behind = |other: &Other| match waits_for {
-            WaitsFor::Meeting => other.clock.is_none(),
-            WaitsFor::Labs => other.gate != own,
-            WaitsFor::Documents => !other.is_whole && !other.is_gone,
-        };
-        let behind: Vec<usize> = (0..self.ranks.len())
-            .filter(|index| self.ranks.get(*index).is_some_and(is_behind))
-            .collect();
-        let names: Vec<String> = behind.iter().map(|index| (index + 1).to_string()).collect();
-        for index in &behind {
-            if let Some(other) = self.ranks.get_mut(*index) {
-                other.is_gone = true;
-            }
-        }
-        let who = match names.as_slice() {
-            [] => return,
-            [one] => format!("rank {one}"),
-            several => format!("ranks {}", several.join(", ")),
-        };
-        let what = match waits_for {
-            WaitsFor::Meeting => "come to the meeting point",
-            WaitsFor::Labs => "make its lab",
-            WaitsFor::Documents => "tell what it has measured",
-        };
-        self.fail(format!("{who} did not {what} in time"));
-        self.look_for_documents();
     }
 }
