@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures what a second core brings: the same pings by one process on one core and by two ranks on two, in turns. The ratio of
-# neighbouring rounds counts; its median is printed.
+# neighbouring rounds counts; its median is printed. Beside it stands what the ratio would be if nobody else had the processors:
+# rates by the time in which the processes ran.
 #
 #   benches/ranks.sh [ROUNDS [SECONDS]]        5 rounds of 3 seconds; needs root and two processors
 #
@@ -21,11 +22,13 @@ trap 'rm -r "$work"' EXIT
 common="--vms 200 --duration ${seconds}s --warmup 200ms --json"
 export TAP_REACTOR_MEET_SECRET=of-one-benchmark-alone
 
-# Prints the answered pings per second of the report on standard input, and which ranks were busy for less than 0.9 of the time.
+# Prints the answered pings per second of the report on standard input, and the share of the time in which its processes ran.
 rate() {
     python3 -c 'import json, sys
 report = json.load(sys.stdin)
-print(round(report["rate_per_s"]), "lost", report["totals"]["lost"], "paused", report.get("pauses", {}).get("total_ns", 0) // 1000000, "ms")'
+time = (report["elapsed_ns"] + 200_000_000) * max(1, len(report.get("ranks", [])))
+paused = report.get("pauses", {}).get("total_ns", 0)
+print(round(report["rate_per_s"]), f"{max(0.01, 1 - paused / time):.3f}", "lost", report["totals"]["lost"])'
 }
 
 # Status 1 is a ping that got lost on a busy machine.
@@ -61,12 +64,15 @@ from statistics import median
 
 rates = {}
 for line in open(sys.argv[1], encoding="utf-8"):
-    number, what, which, rate, *_ = line.split()
-    rates.setdefault(what, {}).setdefault(which, {})[number] = float(rate)
-print("| pings | one | two | two / one, median | of the rounds |")
-print("|---|---|---|---|---|")
+    number, what, which, rate, ran, *_ = line.split()
+    rates.setdefault(what, {}).setdefault(which, {})[number] = (float(rate), float(ran))
+print("| pings | one | two | two / one, median | of the rounds | by the time that they ran |")
+print("|---|---|---|---|---|---|")
 for what, by in rates.items():
-    ratios = [by["two"][number] / one for number, one in by["one"].items() if one]
-    one, two = (median(by[which].values()) for which in ("one", "two"))
-    print(f"| {what} | {one:,.0f}/s | {two:,.0f}/s | {median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |")
+    rounds = [(one, by["two"][number]) for number, one in by["one"].items() if number in by["two"]]
+    ratios = [two / one for (one, _), (two, _) in rounds]
+    running = [two / ran_two / (one / ran_one) for (one, ran_one), (two, ran_two) in rounds]
+    one, two = (median(rate for rate, _ in by[which].values()) for which in ("one", "two"))
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"| {what} | {one:,.0f}/s | {two:,.0f}/s | {median(ratios):.2f} | {spread} | {median(running):.2f} |")
 PYTHON
