@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the fuzz targets of tests/fuzz one after another, and prints the number of inputs of each.
 #
-#   scripts/fuzz.sh [SECONDS [TARGET…]]      600 seconds for each of parse, vm, dhcp, scenario and control
+#   scripts/fuzz.sh [SECONDS [TARGET…]]      600 seconds for each of parse, vm, dhcp, scenario, control and ranks
 #
 # The target dhcp compares our codecs of DHCP and DHCPv6 with another implementation.
 #
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-600}
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "fuzz.sh: expected a number of seconds, not '$seconds'" >&2; exit 1; }
 targets=("${@:2}")
-[ "${#targets[@]}" -gt 0 ] || targets=(parse vm dhcp scenario control)
+[ "${#targets[@]}" -gt 0 ] || targets=(parse vm dhcp scenario control ranks)
 
 cargo fuzz --version >/dev/null 2>&1 || {
     echo "fuzz.sh: cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2

@@ -41,6 +41,7 @@
 //! | [`reactor`] | the driver in real time: poll, turns, timers, signals. [`reactor::Watcher`] is for a [`lab::Observer`] |
 //! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege. [`system::LabConfig`] is part of a plan |
 //! | [`control`] | the control socket of `--control`, without I/O: connections, routes, their description |
+//! | [`ranks`] | processes that run one plan together, without I/O: their part of it, and the protocol by which they meet |
 //! | [`topology`] | the assignment of VMs to bridges |
 //! | [`escape`] | text from elsewhere, for a terminal |
 //!
@@ -58,6 +59,7 @@ pub mod hypervisor;
 pub mod lab;
 pub mod load;
 mod number;
+pub mod ranks;
 pub mod reactor;
 pub mod record;
 pub mod report;

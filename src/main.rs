@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use cli::ctl::Failure;
 use cli::report::ReportError;
-use cli::{clean, console, ctl, report, run};
+use cli::{clean, console, ctl, ranks, report, run};
 use tap_reactor::system::EarlySignals;
 
 /// Every ping was answered.
@@ -28,6 +28,10 @@ fn main() -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
+    if let Err(error) = ranks::begin() {
+        console::eprint(format_args!("tap-reactor: {error}"));
+        return ExitCode::from(REFUSED);
+    }
     let request = match cli::parse(std::env::args_os()) {
         Ok(request) => request,
         Err(error) => {
@@ -37,8 +41,8 @@ fn main() -> ExitCode {
     };
     // Until its lab takes the signals; who does anything else does it under the signals' usual actions.
     let early = Some(early).filter(|_| {
-        use cli::Request::{Run, Search, Sweep};
-        matches!(request, Run(..) | Sweep(_) | Search(_))
+        use cli::Request::{Launch, Run, Search, Sweep};
+        matches!(request, Run(..) | Sweep(_) | Search(_) | Launch(_))
     });
     let result = match request {
         cli::Request::Print(text) => run::print(&text).map(|()| true),
@@ -65,14 +69,25 @@ fn main() -> ExitCode {
         },
         cli::Request::Sweep(sweep) => sweep.run(early),
         cli::Request::Search(search) => search.run(early),
+        cli::Request::Launch(launch) => match launch.run(early) {
+            Ok(Some(is_as_expected)) => Ok(is_as_expected),
+            // The rank has told it.
+            Ok(None) => return ExitCode::from(REFUSED),
+            Err(error) => Err(error),
+        },
         cli::Request::Run(experiment, output) => run::experiment(&experiment, output, early),
     };
     ExitCode::from(match result {
         Ok(true) => SUCCESS,
         Ok(false) => INCOMPLETE,
         Err(error) => {
-            console::eprint(format_args!("tap-reactor: {error}"));
-            REFUSED
+            let is_of_other = error.is_of_other_rank();
+            match ranks::other_rank() {
+                Some(_) if is_of_other => {}
+                Some(rank) => console::eprint(format_args!("tap-reactor: rank {rank}: {error}")),
+                None => console::eprint(format_args!("tap-reactor: {error}")),
+            }
+            if is_of_other { INCOMPLETE } else { REFUSED }
         }
     })
 }

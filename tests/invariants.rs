@@ -145,6 +145,7 @@ fn the_recorded_frames_and_files_hold_all_invariants() {
     seeds("control")
         .iter()
         .for_each(|seed| harness::converse(seed));
+    seeds("ranks").iter().for_each(|seed| harness::meet(seed));
 }
 
 proptest! {
@@ -171,6 +172,11 @@ proptest! {
     #[test]
     fn a_damaged_conversation_is_the_same_however_it_is_cut(bytes in damaged("control")) {
         harness::converse(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_word_of_a_rank_makes_nobody_one(bytes in damaged("ranks")) {
+        harness::meet(&bytes);
     }
 
     #[test]

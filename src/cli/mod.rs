@@ -13,6 +13,7 @@ mod help;
 mod man;
 mod options;
 mod progress;
+pub mod ranks;
 pub mod report;
 pub mod run;
 mod schema;
@@ -40,6 +41,7 @@ use tap_reactor::report::{
 };
 
 use self::ctl::CtlRequest;
+use self::ranks::{Launch, Place};
 use self::report::ReportRequest;
 use self::subcommand::{NAME, Subcommand};
 use self::sweep::{Axis, Sweep};
@@ -50,6 +52,8 @@ use self::words::Words;
 pub enum Request {
     /// Run an experiment.
     Run(Box<Experiment>, Output),
+    /// Start ranks that run one together.
+    Launch(Launch),
     /// Run one for each value of a setting.
     Sweep(Sweep),
     /// Search for the greatest load.
@@ -166,8 +170,23 @@ fn run_request(
         inputs: inputs.into_iter().collect(),
     };
     let is_dry_run = given.switch("dry-run")?;
+    let place = Place::find(&given)?;
     let Some(setting) = given.get("sweep") else {
         let (experiment, output) = runs.plan(&given)?;
+        let experiment = match place {
+            Place::Alone => experiment,
+            Place::Rank(rank, sharing, meet) => experiment.of_rank(rank, sharing, meet)?,
+            Place::Launcher(ranks) => {
+                let launch = Launch::new(&experiment, ranks)?;
+                return match is_dry_run {
+                    true => Ok(Request::Print(experiment::describe_ranks(
+                        &experiment,
+                        ranks,
+                    )?)),
+                    false => Ok(Request::Launch(launch)),
+                };
+            }
+        };
         return Ok(match is_dry_run {
             true => Request::Print(experiment::describe(&experiment)),
             false => Request::Run(Box::new(experiment), output),

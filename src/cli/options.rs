@@ -29,6 +29,11 @@ pub fn search() -> Vec<&'static OptionSpec> {
 const NOT_OF_A_TRIAL: &[&str] = &[
     "scenario",
     "sweep",
+    "cores",
+    "rank",
+    "ranks",
+    "meet",
+    "meet-secret-file",
     "duration",
     "count",
     "stay",

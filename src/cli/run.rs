@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::fabric::WriteTo;
-use tap_reactor::lab::{Lab, LabError, Observer};
+use tap_reactor::lab::{Gathered, Lab, LabError, Observer};
 use tap_reactor::reactor::Watcher;
 use tap_reactor::report::{self, Destination, FileError, Report};
 use tap_reactor::system::{EarlySignals, KernelWait, SystemError};
@@ -33,6 +33,13 @@ pub enum RunError {
     /// A report could not be written to its file.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl RunError {
+    /// Returns true if other ranks are the reason.
+    pub fn is_of_other_rank(&self) -> bool {
+        matches!(self, RunError::Lab(LabError::Ranks(_)))
+    }
 }
 
 /// Prints `text` on standard output.
@@ -82,13 +89,24 @@ pub(super) fn measure(
     drop(early);
     lab.run(&mut terminal);
     drop(terminal);
-    let mut report = lab.report(&output.command);
+    let report = lab.report(&output.command);
+    let (mut report, elsewhere, reports) = match lab.gather(report) {
+        Gathered::Whole(report, amiss) => (*report, amiss, output.reports.clone()),
+        // Rank 0 tells it, and what is amiss in it.
+        Gathered::Delivered(report) => {
+            lab.close()?;
+            return Ok((*report, true));
+        }
+        // The files are rank 0's.
+        Gathered::Kept(report, why) => (*report, vec![why], Vec::new()),
+    };
     let as_expected = report.expect(&output.expectations);
-    let mut errors = write_files(&report, output.reports.clone());
+    let mut errors = write_files(&report, reports);
     for unmet in report.expectations.iter().filter(|o| !o.holds) {
         console::eprint(format_args!("tap-reactor: {unmet}"));
     }
-    let amiss = lab.shortcomings(&report, &output.expectations);
+    let mut amiss = elsewhere;
+    amiss.extend(lab.shortcomings(&report, &output.expectations));
     for what in &amiss {
         console::eprint(format_args!("tap-reactor: {what}"));
     }
@@ -124,6 +142,7 @@ impl Terminal<'_> {
             experiment,
             output,
             is_live: !experiment.is_simulated
+                && is_first(experiment)
                 && !output.quiet
                 && !experiment.writes_to(&WriteTo::StandardError)
                 && io::stderr().is_terminal(),
@@ -159,7 +178,7 @@ impl Observer for Terminal<'_> {
     }
 
     fn serves(&mut self, words: &str) {
-        if !self.output.quiet && !self.output.json {
+        if is_first(self.experiment) && !self.output.quiet && !self.output.json {
             console::eprint(words);
         }
     }
@@ -171,10 +190,16 @@ impl Observer for Terminal<'_> {
     }
 
     fn warns(&mut self, words: &str) {
-        if !self.output.quiet {
+        if is_first(self.experiment) && !self.output.quiet {
             console::eprint(format_args!("tap-reactor: {words}"));
         }
     }
+}
+
+/// Returns true if this process tells of the run: if there are several ranks, the first.
+fn is_first(experiment: &Experiment) -> bool {
+    let part = experiment.part.as_ref();
+    part.is_none_or(|part| part.rank.is_first())
 }
 
 /// Writes every file that can be written, and returns why others can't.

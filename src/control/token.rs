@@ -47,6 +47,11 @@ impl FromStr for Token {
 }
 
 impl Token {
+    /// Its bytes, for who authenticates by it.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// Returns the value of the header field `Authorization` that shows it.
     pub fn authorization(&self) -> String {
         format!("{SCHEME} {}", self.0)

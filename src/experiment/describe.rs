@@ -7,10 +7,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::settings::Settings;
-use super::{Expected, Experiment, FlowPlan, IpVersion, Scenario};
+use super::{Expected, Experiment, FlowPlan, IpVersion, Scenario, SettingError};
 use crate::hypervisor::{Change, Phase, PlannedMisbehaviour, PlannedMove};
 use crate::load::{Arrivals, Pacing, Start, Target};
-use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared};
+use crate::ranks::Rank;
+use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared, Sharing};
 use crate::vm::VmId;
 
 /// The most VMs or flows that are listed one by one; the rest is counted.
@@ -22,7 +23,53 @@ pub fn describe(experiment: &Experiment) -> String {
     // Writing to a string can't fail.
     let _ = lab(&mut text, experiment);
     let _ = phases(&mut text, experiment);
+    let _ = rank_line(&mut text, experiment);
     text
+}
+
+/// Describes the same, and which part of it each of `ranks` ranks in one lab runs.
+///
+/// # Errors
+/// If ranks can't divide it.
+pub fn describe_ranks(experiment: &Experiment, ranks: u32) -> Result<String, SettingError> {
+    let mut text = describe(experiment);
+    if !experiment.lists_all_flows() {
+        return Ok(text);
+    }
+    for rank in (0..ranks).filter_map(|number| Rank::new(number, ranks)) {
+        let part = experiment
+            .clone()
+            .of_rank(rank, Some(Sharing::First), None)?;
+        let _ = rank_line(&mut text, &part);
+    }
+    Ok(text)
+}
+
+/// Describes the part of one rank.
+fn rank_line(out: &mut String, experiment: &Experiment) -> fmt::Result {
+    let Some(part) = &experiment.part else {
+        return Ok(());
+    };
+    let vms = experiment
+        .lab
+        .own_vms
+        .iter()
+        .flatten()
+        .map(|range| match range.len() {
+            1 => format!("vm{}", range.start),
+            _ => format!("vm{} to vm{}", range.start, range.end.saturating_sub(1)),
+        });
+    let vms: Vec<String> = vms.collect();
+    let vms = match vms.as_slice() {
+        [] => "no VM".to_owned(),
+        vms => vms.join(", "),
+    };
+    let flows = flows_of(experiment.flows.len() as u64);
+    writeln!(
+        out,
+        "rank {}: {vms}; {flows} of {}",
+        part.rank, part.all_flows
+    )
 }
 
 fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
@@ -401,13 +448,15 @@ fn sending(phase: &Phase) -> String {
     let flows = phase.load.flows.len() as f64;
     let start = match (phase.load.start, phase.load.pacing) {
         _ if phase.load.flows.len() < 2 => String::new(),
-        (_, Pacing::Rate(_)) | (Start::Spread, Pacing::Window(_)) => String::new(),
-        (Start::Spread | Start::Within(Duration::ZERO), _)
+        (_, Pacing::Rate(_)) | (Start::Spread | Start::Share { .. }, Pacing::Window(_)) => {
+            String::new()
+        }
+        (Start::Spread | Start::Share { .. } | Start::Within(Duration::ZERO), _)
             if phase.load.arrivals == Arrivals::Poisson =>
         {
             String::new()
         }
-        (Start::Spread, _) => ", spread over it".to_owned(),
+        (Start::Spread | Start::Share { .. }, _) => ", spread over it".to_owned(),
         (Start::Within(Duration::ZERO), _) => ", all at once".to_owned(),
         (Start::Within(time), _) => {
             let time = humantime::format_duration(time);

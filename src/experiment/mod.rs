@@ -5,12 +5,14 @@ mod effective;
 mod expected;
 mod from_code;
 pub mod options;
+mod part;
 mod plan;
 mod scenario;
 mod settings;
 
-pub use self::describe::{describe, neighbours};
+pub use self::describe::{describe, describe_ranks, neighbours};
 pub use self::expected::Expected;
+pub use self::part::{Meet, Owners, Part, Pin, PlanHash};
 pub use self::plan::{
     BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Listen, MOST_PINGS, draft, plan,
 };
@@ -192,6 +194,10 @@ pub struct Experiment {
     pub listen: Listen,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
     pub spin: Duration,
+    /// The VMs whose ranks are chosen, if several ranks run the plan.
+    pub pins: Vec<Pin>,
+    /// The part of a plan that this is; `None` of a whole one.
+    pub part: Option<Part>,
 }
 
 /// The addresses of the VMs: one after the other. By default the host's side has `.1` of the subnet, and the VMs what follows.

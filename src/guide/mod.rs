@@ -19,6 +19,7 @@ macro_rules! links {
         "\
 [Reading a report]: crate::guide::reading_a_report
 [Many VMs]: crate::guide::many_vms
+[Every core, many machines]: crate::guide::ranks
 [Capturing]: crate::guide::capturing
 [DHCPv6]: crate::guide::ipv6_and_vlans#dhcpv6
 [Writing a scenario]: crate::guide::writing_a_scenario
@@ -51,6 +52,7 @@ pages! {
     writing_a_scenario: "writing-a-scenario.md";
     many_vms: "many-vms.md";
     searching: "searching.md";
+    ranks: "ranks.md";
     fabrics: "fabrics.md";
     capturing: "capturing.md";
     controlling: "controlling.md";

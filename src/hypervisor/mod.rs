@@ -9,6 +9,7 @@ mod command;
 mod drop_reason;
 mod ending;
 mod frames;
+mod gates;
 mod groups;
 mod lifecycle;
 mod loss;
@@ -38,6 +39,7 @@ use crate::wire::MacAddr;
 
 pub use self::command::{Command, CommandError, Outcome};
 pub use self::frames::Arrival;
+use self::gates::Gates;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
 pub use self::lifecycle::{Change, PlannedMisbehaviour, PlannedMove, RefusedStarts, Transition};
@@ -163,6 +165,8 @@ pub struct Hypervisor<F> {
     is_planned: bool,
     /// The present phase has no end: it began when flows were added without one.
     is_open: bool,
+    /// The gates of a run that several ranks make together.
+    gates: Option<Gates>,
     /// The run goes on when its plan is complete.
     stays: bool,
     /// The run was stopped.
@@ -225,6 +229,7 @@ impl<F: Fabric> Hypervisor<F> {
             is_scheduled: false,
             is_planned: false,
             is_open: false,
+            gates: None,
             stays: false,
             is_stopping: false,
             was_complete: false,

@@ -127,6 +127,9 @@ impl<F: Fabric> Hypervisor<F> {
         if self.resolution.is_active() && self.find_neighbours(now) {
             return now;
         }
+        if self.gates.is_some() && self.look_at_gate(now) {
+            return now;
+        }
         if self.is_scheduled && !self.lasts && self.load.is_handed_out() {
             let end = self.load.schedule_end();
             self.end_schedule(earliest(end, self.phase_end.filter(|_| end.is_some())));
@@ -140,7 +143,7 @@ impl<F: Fabric> Hypervisor<F> {
                 let unsent = self.load.end_phase(end);
                 self.recorder().unsent(unsent);
                 self.end_schedule(Some(end));
-                self.begin_next_phase(end);
+                self.end_phase(end);
             }
             _ if self.ends_with_apart && !self.load.has_counted_apart() => {
                 self.ends_with_apart = false;
@@ -151,11 +154,21 @@ impl<F: Fabric> Hypervisor<F> {
             // Flows with a pace of their own end with the last phase, or go on in another one.
             _ if self.is_quiet() && (!self.phases.is_empty() || self.load.sends_apart()) => {
                 self.end_schedule(Some(now));
-                self.begin_next_phase(now);
+                self.end_phase(now);
             }
             _ => {}
         }
         now
+    }
+
+    /// The present phase is over at `at`: the next one begins, if none waits for others.
+    fn end_phase(&mut self, at: Instant) {
+        if self.phases.is_empty() || !self.come_to_gate() {
+            return self.begin_next_phase(at);
+        }
+        self.end_misbehaviours_of_phase(at);
+        self.phase_end = None;
+        self.lasts = false;
     }
 
     pub(super) fn begin_next_phase(&mut self, at: Instant) {
@@ -220,6 +233,11 @@ impl<F: Fabric> Hypervisor<F> {
         self.is_open = phase.load.flows.is_empty() && phase.duration.is_none();
         self.lasts = phase.load.count.is_none() && (phase.duration.is_some() || self.is_open);
         self.is_scheduled = true;
+        // A phase of a fixed length ends at one instant everywhere.
+        let is_gated = phase.load.count.is_some() || phase.duration.is_none();
+        if let Some(gates) = &mut self.gates {
+            gates.begin(is_gated);
+        }
     }
 
     /// Returns true while pings are followed to split their way, and before.
@@ -247,7 +265,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Returns true once the last phase has ended and every ping is finished, or if there are no phases; not before it is
     /// stopped if it is to [stay](Hypervisor::stay).
     pub fn is_done(&self) -> bool {
-        !self.stays && self.is_idle()
+        !self.stays && self.is_idle() && !self.has_gates()
     }
 
     /// Returns true if no phase runs or is to come, no flow has a pace of its own, and every ping is finished.

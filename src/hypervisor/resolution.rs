@@ -146,6 +146,9 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     fn begin_first_phase(&mut self, now: Instant) {
+        if self.come_to_gate() {
+            return;
+        }
         self.recorder().end_setup();
         self.begin_next_phase(now);
     }

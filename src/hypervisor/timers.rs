@@ -125,6 +125,10 @@ impl<F: Fabric> Hypervisor<F> {
         let timer = earliest(timer, self.resolution.next_at());
         let phase = earliest(self.phase_end, self.held.map(|(_, until)| until));
         let timer = earliest(timer, self.fabric.next_at());
+        let phase = match &self.gates {
+            Some(gates) => earliest(phase, gates.opens_at()),
+            None => phase,
+        };
         earliest(timer, earliest(self.load.next_at(), phase))
     }
 

@@ -176,7 +176,7 @@ pub(super) fn flow_config(
             options: options(experiment.vm_defaults.ping, destination),
         },
         target: match flow.target {
-            Target::Vm(vm) => Some(vm),
+            Target::Vm(vm) => Some(vm).filter(|vm| experiment.is_own(*vm)),
             Target::Address(_) => None,
         },
     })
@@ -211,7 +211,8 @@ fn options(asked: PingOptions, destination: IpAddr) -> PingOptions {
 
 /// Fills the neighbour tables of both ends of every flow.
 fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
-    let flows = experiment.flows.iter();
+    let incoming = experiment.part.iter().flat_map(|part| &part.incoming);
+    let flows = experiment.flows.iter().chain(incoming);
     flows.for_each(|flow| fill_neighbour_tables_of(experiment, flow, hypervisor));
 }
 

@@ -74,7 +74,8 @@ pub(super) fn shortcomings(
     expectations: &[Expectation],
 ) -> Vec<String> {
     let mut amiss: Vec<String> = instruments::shortcomings(&report.recordings).collect();
-    if experiment.flows.is_empty() {
+    let part = experiment.part.as_ref();
+    if part.map_or(experiment.flows.len(), |part| part.all_flows) == 0 {
         return amiss;
     }
     let mut count = |number: u64, what: &str| {
@@ -133,7 +134,8 @@ pub(super) fn shortcomings(
         Some(End::Stopped) => Some("it was stopped".to_owned()),
         Some(End::Done | End::Called) | None => None,
     };
-    if let (Some(why), Some(planned)) = (why, experiment.planned_pings())
+    let planned = part.map_or_else(|| experiment.planned_pings(), |part| part.all_pings);
+    if let (Some(why), Some(planned)) = (why, planned)
         && totals.attempted() < planned
     {
         let sent = totals.attempted();

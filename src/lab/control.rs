@@ -17,7 +17,7 @@ use crate::fabric::{Fabric, InstrumentConfig};
 use crate::hypervisor::Command;
 use crate::reactor::{ClientId, ControlClients, End, Source};
 use crate::system::{ClientSocket, PollHandle, SocketSink, SystemError};
-use crate::time::{Clock, Instant, MonotonicClock};
+use crate::time::{Clock, Instant, MonotonicClock, earliest};
 
 /// The clients of a lab, and what they have changed.
 #[derive(Debug)]
@@ -98,11 +98,13 @@ where
         Ok(())
     }
 
-    /// Runs as [`Driver::run`] does, and looks after the clients of the control socket meanwhile.
+    /// Runs as [`Driver::run`] does, and looks after other ranks and the clients of the control socket meanwhile.
     pub(super) fn run_and_serve(&mut self, until: Option<Instant>) -> Result<End, SystemError> {
         loop {
-            if let Some(control) = &self.control {
-                self.driver.call_at(control.timeout());
+            let of_ranks = self.meet_others()?;
+            let of_clients = self.control.as_ref().and_then(Control::timeout);
+            if self.meeting.is_some() || self.control.is_some() {
+                self.driver.call_at(earliest(of_clients, of_ranks));
             }
             match self.driver.run(&mut self.hypervisor, until)? {
                 End::Called => self.serve()?,

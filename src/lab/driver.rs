@@ -78,6 +78,15 @@ pub trait Driver<F: Fabric> {
     /// Returns the clients of the control socket that had an event since the last call.
     fn take_ready(&mut self) -> Ready;
 
+    /// Waits until something has come from other ranks, a signal has arrived, or it is `until`. In virtual time there are no others.
+    ///
+    /// # Errors
+    /// If the system refuses an operation.
+    fn wait_for_ranks(&mut self, until: Option<Instant>) -> Result<(), SystemError> {
+        let _ = until;
+        Ok(())
+    }
+
     /// Waits, after a run, for a client of the control socket ([`End::Called`]), a signal, or the time that was set with
     /// [`Driver::call_at`].
     ///

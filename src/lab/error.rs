@@ -14,6 +14,9 @@ pub enum LabError {
     /// The plan does not fit the tool.
     #[error("{0}")]
     Plan(String),
+    /// The ranks that were to run the plan together did not meet, or one was gone before the run.
+    #[error("{0}")]
+    Ranks(String),
 }
 
 impl LabError {

@@ -68,6 +68,7 @@ mod control;
 mod driver;
 mod error;
 mod instruments;
+mod meeting;
 mod names;
 mod real_time;
 mod steering;
@@ -86,6 +87,7 @@ use crate::vm::VmId;
 
 pub use self::driver::Driver;
 pub use self::error::LabError;
+pub use self::meeting::Gathered;
 pub use self::real_time::{RealTime, TapLab};
 pub use self::steps::LabOn;
 pub use self::virtual_time::{SimulatedLab, VirtualTime};
@@ -173,7 +175,7 @@ impl<'a> Lab<'a> {
             lab.populate(observer)?;
             return Ok(Lab::Simulated(Box::new(lab)));
         }
-        let mut lab = TapLab::new(plan)?;
+        let mut lab = TapLab::observed(plan, observer)?;
         lab.populate(observer)?;
         Ok(Lab::Taps(Box::new(lab)))
     }
@@ -282,6 +284,11 @@ impl<'a> Lab<'a> {
     /// Returns the report of what was measured so far. `command` names the run in it.
     pub fn report(&mut self, command: &str) -> Report {
         of_either!(self, lab => lab.report(command))
+    }
+
+    /// Gives the report to rank 0, or gathers those of all ranks there. Of a run that is not of several ranks it is the report.
+    pub fn gather(&mut self, report: Report) -> Gathered {
+        of_either!(self, lab => lab.gather(report))
     }
 
     /// Returns why the run is incomplete, one sentence each: pings not answered or not sent, frames not carried. An

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 
 use super::build::time_of_day_at_zero;
 use super::control::{MOST_CAPTURES, listen};
+use super::meeting::Meeting;
 use super::steps::not_told_of_drops;
-use super::{Driver, LabError, LabOn};
+use super::{Driver, LabError, LabOn, Observer};
 use crate::experiment::Experiment;
 use crate::fabric::Place;
 use crate::hypervisor::{AttributeLoss, Hypervisor};
@@ -22,6 +23,9 @@ const OTHER_DESCRIPTORS: u64 = 16;
 /// Those of clients: the handle of their poll, two for each, who may read a stream, one for each that is refused, and the
 /// files of their captures.
 const CLIENT_DESCRIPTORS: u64 = (1 + 2 * MAX_CLIENTS + MAX_REFUSED + MOST_CAPTURES) as u64;
+
+/// Those of a meeting of ranks, beside one for each: the listener, the handle of the poll, and connections of strangers.
+const DESCRIPTORS_OF_A_MEETING: u64 = 70;
 
 /// VMs on TAPs, in real time, with the single steps of [`Lab`](super::Lab).
 ///
@@ -72,6 +76,17 @@ impl<'a> TapLab<'a> {
     /// # Errors
     /// If the system refuses an operation. Nothing is left behind then.
     pub fn new(plan: impl Into<Cow<'a, Experiment>>) -> Result<TapLab<'a>, LabError> {
+        TapLab::observed(plan, &mut ())
+    }
+
+    /// The same, which tells `observer` of who is refused where ranks meet.
+    ///
+    /// # Errors
+    /// As [`TapLab::new`], or if the ranks do not meet.
+    pub(super) fn observed(
+        plan: impl Into<Cow<'a, Experiment>>,
+        observer: &mut dyn Observer,
+    ) -> Result<TapLab<'a>, LabError> {
         let mut plan = plan.into();
         let started = MonotonicClock.now();
         if plan.attribute_loss == AttributeLoss::On {
@@ -88,19 +103,40 @@ impl<'a> TapLab<'a> {
         if !listeners.is_empty() {
             other_descriptors += CLIENT_DESCRIPTORS;
         }
-        system::ensure_limit(plan.vms.len() as u64 + other_descriptors)?;
+        if let Some(part) = &plan.part {
+            other_descriptors += DESCRIPTORS_OF_A_MEETING + u64::from(part.rank.count());
+        }
+        system::ensure_limit(plan.own_vms() as u64 + other_descriptors)?;
         let mut reactor = Reactor::new(StopSignals::new()?)?;
         reactor.spin(plan.spin);
         if let Some(frames) = plan.lab.tx_queue_length {
             reactor.queues_hold(frames);
         }
-        let fabric = TapFabric::new(reactor.sources().of_fabric()?, plan.lab.clone())?;
+        let mut meeting = None;
+        if let Some(part) = &plan.part
+            && let Some(meet) = &part.meeting
+        {
+            let mut begun = Meeting::begin(part, meet, plan.vms.len(), reactor.sources())?;
+            begun.meet(&mut reactor, observer)?;
+            meeting = Some(begun);
+        }
+        let make = |reactor: &mut Reactor| {
+            TapFabric::new(reactor.sources().of_fabric()?, plan.lab.clone())
+        };
+        let fabric = match &mut meeting {
+            Some(meeting) if plan.lab.sharing.is_some() => {
+                meeting.make_bridges(&mut reactor, observer, make)?
+            }
+            _ => make(&mut reactor)?,
+        };
         let driver = RealTime {
             reactor,
             other_descriptors,
             is_hooked: false,
         };
-        Ok(LabOn::of(plan, fabric, driver, (started, listeners)))
+        let mut lab = LabOn::of(plan, fabric, driver, (started, listeners));
+        lab.meeting = meeting;
+        Ok(lab)
     }
 }
 
@@ -179,6 +215,10 @@ impl Driver<TapFabric> for RealTime {
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
         self.reactor.run(hypervisor, until)
+    }
+
+    fn wait_for_ranks(&mut self, until: Option<Instant>) -> Result<(), SystemError> {
+        self.reactor.wait_for_ranks(until)
     }
 
     fn signals(&mut self) -> &mut StopSignals {

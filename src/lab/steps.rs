@@ -7,12 +7,14 @@ use super::build::{
     recorder, set_flow_paths,
 };
 use super::control::{Control, Listeners};
+use super::meeting::Meeting;
 use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
 use crate::fabric::{Fabric, Notice, Place, Recording};
 use crate::hypervisor::{Command, Hypervisor, RefusedMoves, RefusedStarts};
 use crate::load::FlowId;
+use crate::ranks::Gate;
 use crate::reactor::End;
 use crate::report::{Builder, Context, Expectation, FabricReport, Report};
 use crate::system::{SystemError, allocated_bytes};
@@ -52,6 +54,10 @@ where
     listeners: Listeners,
     /// The clients of these sockets, if there are any.
     pub(super) control: Option<Control>,
+    /// The meeting with other ranks, if there are any.
+    pub(super) meeting: Option<Meeting>,
+    /// The reason of the run's end, if that came before its begin.
+    pub(super) ended_early: Option<End>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,
     is_there: bool,
@@ -71,7 +77,7 @@ where
         (started, listeners): (Instant, Listeners),
     ) -> LabOn<'a, F, D> {
         LabOn {
-            hypervisor: Hypervisor::new(fabric, recorder(&plan), plan.seed),
+            hypervisor: Hypervisor::new(fabric, recorder(&plan), plan.load_seed()),
             plan,
             driver,
             started,
@@ -84,6 +90,8 @@ where
             recordings: Vec::new(),
             listeners,
             control: None,
+            meeting: None,
+            ended_early: None,
             failed: None,
             is_there: true,
         }
@@ -104,7 +112,7 @@ where
         if !self.is_whole {
             return Ok(());
         }
-        let vms = self.plan.vms.len() - self.plan.pending_vms().len();
+        let vms = self.plan.own_vms() - self.plan.pending_vms().len();
         self.vm_bytes = per_vm_bytes(before, vms);
         let delay = self.hypervisor.fabric().forwards_after();
         if !delay.is_zero() {
@@ -157,7 +165,9 @@ where
     /// came before all were created.
     fn create_vms(&mut self, observer: &mut dyn Observer) -> Result<bool, SystemError> {
         let pending_vms = self.plan.pending_vms();
-        let all: Vec<usize> = (0..self.plan.vms.len()).collect();
+        let all = 0..self.plan.vms.len();
+        let all = all.filter(|index| self.plan.is_own(VmId(*index as u32)));
+        let all: Vec<usize> = all.collect();
         for some in all.chunks(VMS_AT_ONCE) {
             let is_pending = |index: &usize| pending_vms.contains(&VmId(*index as u32));
             let (pending, present): (Vec<usize>, Vec<usize>) =
@@ -257,7 +267,12 @@ where
     pub fn run(&mut self, observer: &mut dyn Observer) {
         self.begin(observer);
         let until = self.plan.serve.map(|time| self.start + time);
-        let mut ended = self.run_and_serve(until);
+        let mut ended = match (self.failed.take(), self.ended_early.take()) {
+            (Some(error), _) => Err(error),
+            (None, Some(end)) => Ok(end),
+            (None, None) => self.run_and_serve(until),
+        };
+        self.tell_end(ended.as_ref().ok().copied());
         if self.plan.is_simulated && self.plan.stays && matches!(ended, Ok(End::Done)) {
             ended = self.serve_after_run().map(|()| End::Done);
         }
@@ -284,6 +299,13 @@ where
         for warning in hypervisor.fabric().warnings() {
             observer.warns(&warning.to_string());
         }
+        if self.is_whole && self.meeting.is_some() {
+            if !self.plan.phases.is_empty() {
+                self.hypervisor.stop_at_gates();
+            }
+            self.failed = self.pass(Gate::Labs).err();
+        }
+        let hypervisor = &mut self.hypervisor;
         self.start = self.driver.now();
         if has_links {
             hypervisor.recorder().watch_links(self.start);
@@ -299,6 +321,9 @@ where
     /// Completes the records of a run that has ended; see [`Lab::finish`](super::Lab::finish).
     pub fn finish(&mut self, observer: &mut dyn Observer) {
         self.driver.end_watch();
+        if let Some(meeting) = &mut self.meeting {
+            meeting.tell(observer);
+        }
         let hypervisor = &mut self.hypervisor;
         hypervisor.end();
         let leaves_links = hypervisor.fabric().outlives_process();
@@ -413,6 +438,12 @@ where
 
     /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
+        let amiss = completeness::shortcomings(&self.plan, report, self.end, expectations);
+        self.refusals().into_iter().chain(amiss).collect()
+    }
+
+    /// Returns what VMs could not do, one sentence each.
+    pub(super) fn refusals(&self) -> Vec<String> {
         let refused = self.hypervisor.refused_starts();
         let refused = refused.map(|RefusedStarts { first, why, count }| match count {
             1 => format!("{first} could not start: {why}"),
@@ -423,8 +454,7 @@ where
             1 => format!("{first} could not move: {why}"),
             _ => format!("{count} moves could not be made, that of {first} first: {why}"),
         });
-        let amiss = completeness::shortcomings(&self.plan, report, self.end, expectations);
-        refused.into_iter().chain(unmoved).chain(amiss).collect()
+        refused.into_iter().chain(unmoved).collect()
     }
 
     /// Removes the lab.

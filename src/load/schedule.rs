@@ -41,6 +41,13 @@ pub enum Start {
     Spread,
     /// At random within this time; all at once if it is zero. No effect on a rate.
     Within(Duration),
+    /// As [`Start::Spread`], of flows that are a part of `all`: number 0 is the `first`th of these.
+    Share {
+        /// Flows before the first one.
+        first: u32,
+        /// All flows together.
+        all: u32,
+    },
 }
 
 /// The load of one phase.
@@ -63,8 +70,8 @@ impl PhaseLoad {
     pub(super) fn first_due(&self, number: u32, random: &mut fastrand::Rng) -> Duration {
         let start = match (self.start, self.arrivals) {
             (Start::Within(time), _) => time.mul_f64(random.f64()),
-            (Start::Spread, Arrivals::Uniform) => self.first_expected(number),
-            (Start::Spread, Arrivals::Poisson) => Duration::ZERO,
+            (Start::Spread | Start::Share { .. }, Arrivals::Uniform) => self.first_expected(number),
+            (Start::Spread | Start::Share { .. }, Arrivals::Poisson) => Duration::ZERO,
         };
         match (self.pacing, self.arrivals) {
             (Pacing::Interval(interval), Arrivals::Poisson) => {
@@ -103,7 +110,7 @@ impl PhaseLoad {
                 let each = self.pings_between(Duration::ZERO, duration);
                 each.saturating_mul(flows)
             }
-            (Pacing::Interval(_), Arrivals::Uniform, Start::Within(_)) => {
+            (Pacing::Interval(_), Arrivals::Uniform, Start::Within(_) | Start::Share { .. }) => {
                 let first = |number| self.first_expected(number);
                 let each = (0..self.flows.len() as u32)
                     .map(|number| self.pings_between(first(number), duration));
@@ -125,7 +132,10 @@ impl PhaseLoad {
         let (number, flows) = (u64::from(number), self.flows.len() as u64);
         match (self.start, self.pacing) {
             (Start::Spread, Pacing::Interval(interval)) => part(interval, number, flows),
-            (Start::Spread, _) => Duration::ZERO,
+            (Start::Share { first, all }, Pacing::Interval(interval)) => {
+                part(interval, u64::from(first) + number, u64::from(all))
+            }
+            (Start::Spread | Start::Share { .. }, _) => Duration::ZERO,
             (Start::Within(time), _) => part(time, 2 * number + 1, 2 * flows),
         }
     }

@@ -73,7 +73,7 @@ pub enum End {
     Signal(Signal),
     /// [`Command::Stop`](crate::hypervisor::Command::Stop) ended it; some pings may have been outstanding.
     Stopped,
-    /// It has not ended: somebody else is to look after the clients of the control socket, of whom [`Reactor::take_ready`]
+    /// It has not ended: somebody else is to look after other ranks, or the clients of the control socket, of whom [`Reactor::take_ready`]
     /// tells, and to call [`Reactor::run`] again, which goes on.
     Called,
 }
@@ -128,6 +128,8 @@ pub struct Reactor {
     drops_at: Option<Instant>,
     /// Clients of the control socket that the poll has reported.
     ready: Ready,
+    /// The poll has reported a socket of other ranks.
+    hears_ranks: bool,
 }
 
 /// What the poll has reported of the fabric beside TAPs.
@@ -206,6 +208,7 @@ impl Reactor {
             fabric_news: FabricNews::default(),
             drops_at: None,
             ready: Ready::default(),
+            hears_ranks: false,
         })
     }
 
@@ -292,7 +295,7 @@ impl Reactor {
         hypervisor: &mut Hypervisor<F>,
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
-        let serves = !hypervisor.has_flows();
+        let serves = !hypervisor.has_flows() && !hypervisor.has_gates();
         let mut now = self.clock.now();
         match self.called_at.take() {
             Some(at) => {
@@ -319,10 +322,15 @@ impl Reactor {
                 None => now = self.turn(hypervisor, now, until)?,
             }
             // Behind a turn, so that the run goes on however much clients ask for.
-            if self.has_news {
+            if self.has_news || hypervisor.is_at_new_gate() {
                 self.has_news = false;
                 self.handle_signal(hypervisor, now);
-                if self.ready.is_any() || self.call_at.is_some_and(|at| at <= now) {
+                if self.ready.is_any()
+                    || self.hears_ranks
+                    || self.call_at.is_some_and(|at| at <= now)
+                    || hypervisor.is_at_new_gate()
+                {
+                    self.hears_ranks = false;
                     self.called_at = Some(now);
                     return Ok(End::Called);
                 }

@@ -103,6 +103,33 @@ impl Reactor {
         Ok(())
     }
 
+    /// Waits until something has come from other ranks, a signal has arrived, or it is `until`. What else is reported is kept for
+    /// the run.
+    ///
+    /// # Errors
+    /// If the poll fails.
+    pub fn wait_for_ranks(&mut self, until: Option<Instant>) -> Result<(), SystemError> {
+        let left = until.map(|until| until - self.clock.now());
+        match self.poll.poll(&mut self.events, left) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(e) => return Err(SystemError::io("wait for other ranks", &e)),
+        }
+        for event in &self.events {
+            match self.sources.get(event.token()) {
+                Some(Source::Tap(vm)) => self.undrained.push_back(vm),
+                Some(Source::Timer) => self.timer.rang(),
+                Some(Source::Signals) if self.stop.is_none() => self.stop = self.signals.take()?,
+                Some(Source::Links) => self.fabric_news.links = true,
+                Some(Source::Moves) => self.fabric_news.moves = true,
+                Some(Source::Drops) => self.fabric_news.drops = true,
+                Some(Source::Control(number)) => self.ready.note(number, event),
+                Some(Source::Signals | Source::Pipes | Source::Ranks) | None => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Queues the TAPs that are ready behind those carried over, and handles the timer, signals and link changes. Returns
     /// true if more TAPs may be ready than one poll can report.
     pub(super) fn sort_events<F: Fabric>(
@@ -125,6 +152,10 @@ impl Reactor {
                 Some(Source::Moves) => self.fabric_news.moves = true,
                 Some(Source::Drops) => self.fabric_news.drops = true,
                 Some(Source::Pipes) => hypervisor.fabric().resume(),
+                Some(Source::Ranks) => {
+                    self.hears_ranks = true;
+                    self.has_news = true;
+                }
                 Some(Source::Control(number)) => {
                     self.ready.note(number, event);
                     self.has_news = true;

@@ -32,6 +32,8 @@ pub enum Source {
     Drops,
     /// A pipe that an instrument writes to has room again.
     Pipes,
+    /// Something has come from other ranks, or can be sent to them.
+    Ranks,
     /// The listening socket, or the client, with this number can be read or written.
     Control(usize),
 }

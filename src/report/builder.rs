@@ -202,6 +202,7 @@ impl Builder {
             plan: context.plan.cloned(),
             machine: context.machine.cloned(),
             merged: None,
+            ranks: Vec::new(),
             fabric: context.fabric.cloned().map(|fabric| FabricReport {
                 flows_across: recorder.flows_across(),
                 ..fabric

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport, MachineReport,
     MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MoveReport, Outcome,
-    PathSplitReport, PlanReport, StageReport, Verdict, encoding, keyed,
+    PathSplitReport, PlanReport, RankReport, StageReport, Verdict, encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -57,6 +57,9 @@ pub struct Report {
     /// The runs that were merged into this document, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<MergedReport>,
+    /// The ranks that made the run together, if there were several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankReport>,
     /// The fabric that carried the frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<FabricReport>,

@@ -6,13 +6,13 @@ use super::{
     CauseReport, ChangesSummary, Context, DisturbedReport, FabricReport, FloodReport, FlowName,
     ImpairedFrames, MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport,
     MergedReport, MisbehaviourReport, MisbehaviourSummary, MoveReport, PathSplitReport,
-    PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
+    PhaseReport, PlanReport, RankReport, Report, SettingsReport, Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
 use crate::record::{
-    Cause, DropReason, EndedBy, FloodKind, Gap, Latency, LatencySummary, Limits, LinkChanged, Move,
-    NeighbourSearch, PathSample, PathSplit, Pause, Recorder, SparseLatency,
+    Cause, DropReason, EndedBy, FloodKind, Gap, Latency, LatencySummary, Limits, LinkChanged,
+    Metric, Move, NeighbourSearch, PathSample, PathSplit, Pause, Recorder, SparseLatency,
 };
 use crate::time::Instant;
 use crate::vm::{Announcement, Misdeed, PingError, VmId};
@@ -153,6 +153,15 @@ pub fn whole() -> Report {
             processor: Some("Some CPU".to_owned()),
             processors: 2,
         }),
+        ranks: vec![RankReport {
+            rank: 1,
+            host: "host1".to_owned(),
+            rate_per_s: 5.0,
+            lateness_ns: report().summaries[Metric::Lateness],
+            verdict: report().verdict,
+            clock_offset_ns: -3,
+            clock_error_ns: 7,
+        }],
         merged: Some(MergedReport {
             runs: 2,
             unlike: vec![Unlike {

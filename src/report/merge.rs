@@ -82,8 +82,9 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
     merged.flows = flows(reports);
     (merged.flow_count, merged.flows_whole) = flow_counts(reports, &merged.flows);
     if !others.is_empty() {
-        // They were expected of a single run.
+        // They were expected of a single run, as ranks are of one.
         merged.expectations.clear();
+        merged.ranks.clear();
         merged.merged = Some(merged_from(reports));
     }
     merged.summarize(busy(reports));

@@ -41,6 +41,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     if !report.phases.is_empty() {
         phases(report, out)?;
     }
+    ranks(report, out)?;
     marks(report, out)?;
     moves::text(report, out)?;
     lost_pings(report, out)?;
@@ -406,6 +407,36 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// The ranks that made the run together.
+fn ranks(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if report.ranks.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(2, &RANK_COLUMNS);
+    rank_rows(report).for_each(|row| table.row(row));
+    writeln!(out)?;
+    let lines = table.lines();
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+/// The columns of the table of ranks.
+pub(super) const RANK_COLUMNS: [&str; 6] =
+    ["rank", "host", "answered", "late p99", "busy", "clock ±"];
+
+/// Its rows.
+pub(super) fn rank_rows(report: &Report) -> impl Iterator<Item = [String; 6]> {
+    report.ranks.iter().map(|row| {
+        [
+            row.rank.to_string(),
+            escaped(&row.host),
+            rate(row.rate_per_s),
+            span_or_dash(row.lateness_ns.p99),
+            percent(row.verdict.busy_share),
+            span(row.clock_error_ns),
+        ]
+    })
 }
 
 fn phases(report: &Report, out: &mut impl Write) -> io::Result<()> {

@@ -32,6 +32,13 @@ impl From<UnixStream> for ClientSocket {
 }
 
 /// From a nonblocking one.
+impl From<OwnedFd> for ClientSocket {
+    fn from(socket: OwnedFd) -> ClientSocket {
+        ClientSocket(socket)
+    }
+}
+
+/// From a nonblocking one.
 impl From<TcpStream> for ClientSocket {
     fn from(stream: TcpStream) -> ClientSocket {
         ClientSocket(stream.into())

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use super::error::SystemError;
 use super::lab_config::{LabConfig, NetnsChoice};
+use super::launcher::{RANK_VARIABLE, SECRET_VARIABLE};
 use super::signals::{Collecting, StopSignals, Waited};
 use crate::control::TOKEN_VARIABLE;
 use crate::time::{Clock, MonotonicClock};
@@ -57,7 +58,7 @@ pub enum HookEnd {
 /// | `TAP_REACTOR_NETNS` | `private`, `host`, or the namespace's name |
 /// | `TAP_REACTOR_PID` | the process whose namespace it is, for `nsenter` |
 ///
-/// The token of control over TCP is not in it. Its output goes to standard error, where it does not get into a report.
+/// The token of control over TCP and the secret of ranks are not in it. Its output goes to standard error, where it does not get into a report.
 ///
 /// # Errors
 /// When it can't be run, or does not end with status 0.
@@ -82,9 +83,11 @@ pub fn run_hook(
         .process_group(0)
         // Whoever has it controls the lab.
         .env_remove(TOKEN_VARIABLE)
+        .env_remove(SECRET_VARIABLE)
+        .env_remove(RANK_VARIABLE)
         .env("TAP_REACTOR_EVENT", event)
         .env("TAP_REACTOR_TAP_PREFIX", &lab.tap_prefix)
-        .env("TAP_REACTOR_VMS", lab.vms.to_string())
+        .env("TAP_REACTOR_VMS", lab.own_count().to_string())
         .env("TAP_REACTOR_MTU", lab.mtu.to_string())
         .env("TAP_REACTOR_PID", std::process::id().to_string())
         .env(
@@ -95,7 +98,7 @@ pub fn run_hook(
                 NetnsChoice::Named(name) => name,
             },
         );
-    let names: Vec<String> = (0..lab.vms).map(|vm| lab.tap_name(vm)).collect();
+    let names: Vec<String> = lab.own().map(|vm| lab.tap_name(vm)).collect();
     let names = names.join(" ");
     if names.len() <= LONGEST_VARIABLE {
         shell.env("TAP_REACTOR_TAPS", names);

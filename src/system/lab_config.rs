@@ -1,6 +1,7 @@
 //! The description of a lab: the plain data that a [`TapFabric`](super::TapFabric) is made from.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -162,6 +163,20 @@ pub struct LabConfig {
     /// The kernel drops what a VM's network card would: see [`RxFilter`](crate::vm::RxFilter). Never done to TAPs
     /// that somebody else has prepared, and not behind XDP. [`FilterKind`](super::FilterKind) says how.
     pub filter: bool,
+    /// The VMs whose TAPs this process makes, by their numbers; `None` for all.
+    pub own_vms: Option<Vec<Range<u32>>>,
+    /// Other processes have TAPs in the same lab, and this is its part in making that; `None` if there are none.
+    pub sharing: Option<Sharing>,
+}
+
+/// What one of several processes does for the lab that they share. Their launcher has made the namespace if that is a
+/// private one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// It makes the bridges, before the others come.
+    First,
+    /// It finds the bridges there.
+    Other,
 }
 
 impl Default for LabConfig {
@@ -184,6 +199,8 @@ impl Default for LabConfig {
             neighbours: Neighbours::Before,
             callers: Callers::default(),
             filter: true,
+            own_vms: None,
+            sharing: None,
         }
     }
 }
@@ -192,6 +209,25 @@ impl LabConfig {
     /// The name of the TAP of the VM with this index.
     pub fn tap_name(&self, index: u32) -> String {
         format!("{}{index}", self.tap_prefix)
+    }
+
+    /// The numbers of the VMs whose TAPs this process makes.
+    pub fn own(&self) -> impl Iterator<Item = u32> {
+        let all = 0..self.vms;
+        let own = self.own_vms.as_deref();
+        own.unwrap_or(std::slice::from_ref(&all))
+            .to_vec()
+            .into_iter()
+            .flatten()
+    }
+
+    /// How many these are.
+    pub fn own_count(&self) -> u32 {
+        self.own_vms.as_ref().map_or(self.vms, |own| {
+            own.iter()
+                .map(|range| range.end.saturating_sub(range.start))
+                .sum()
+        })
     }
 
     /// Checks that the program may make a namespace `name` beside that of the lab, to which VMs are moved.

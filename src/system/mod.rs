@@ -19,11 +19,13 @@ mod hook;
 mod kernel_types;
 mod kernel_wait;
 mod lab_config;
+mod launcher;
 mod limits;
 mod link_monitor;
 mod listener;
 mod machine;
 mod mark;
+mod meeting_socket;
 mod memory;
 mod name_rules;
 mod namespace;
@@ -58,9 +60,10 @@ pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
     DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS, FabricKind, LabConfig,
-    Neighbours, NetnsChoice, Prepared,
+    Neighbours, NetnsChoice, Prepared, Sharing,
 };
 pub use listener::Listener;
+pub use meeting_socket::MeetingAddress;
 pub use memory::allocated_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};
 pub use namespace_file::is_namespace_there;
@@ -73,6 +76,12 @@ pub use vlan_table::VlanFiltering;
 #[doc(hidden)]
 pub use kernel_wait::KernelWait;
 #[doc(hidden)]
+pub use launcher::{
+    Crew, RANK_VARIABLE, SECRET_VARIABLE, begin_rank, enter_shared_namespace, processors,
+};
+#[doc(hidden)]
+pub use meeting_socket::nonce;
+#[doc(hidden)]
 pub use signals::{EarlySignals, SignalsBetween};
 #[doc(hidden)]
 pub use sink::{is_output_terminal, numbered, ring_number};
@@ -81,7 +90,7 @@ pub use stream::{Stream, has_room};
 #[doc(hidden)]
 pub use terminal::{DisplaySignals, Keys, Woken, end_by, terminal_size};
 #[doc(hidden)]
-pub use token::read_token;
+pub use token::{read_token, read_token_or};
 #[doc(hidden)]
 pub use transcript::Transcript;
 
@@ -100,6 +109,7 @@ pub(crate) use drop_watch::{DESCRIPTORS_OF_A_DROP_WATCH, check_drop_watch};
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::{SPARE_VMS, ensure_limit, open_descriptors};
 pub(crate) use machine::{kernel_release, machine};
+pub(crate) use meeting_socket::{MeetingListener, host_name};
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use path_stamps::{DESCRIPTORS_OF_PATH_STAMPS, check_path_stamps};
 pub(crate) use run_delay::RunDelay;

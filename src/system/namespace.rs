@@ -11,7 +11,7 @@ use nix::unistd::{getegid, geteuid};
 
 use super::error::SystemError;
 use super::kernel_wait::Asking;
-use super::lab_config::NetnsChoice;
+use super::lab_config::{NetnsChoice, Sharing};
 use super::mark::{Mark, Presence};
 use super::name_rules::validate_namespace_name;
 use super::namespace_file::{self, CURRENT_NAMESPACE, Found, NAMESPACE_DIRECTORY, OwnName};
@@ -38,7 +38,8 @@ enum Kind {
 
 impl Namespace {
     /// Enters the namespace that was chosen, and shows there that the run of `mark` is going. A named one that does not
-    /// exist is made, as `ip netns add` would, with the mark on its loopback interface; unless it `must_exist`.
+    /// exist is made, as `ip netns add` would, with the mark on its loopback interface; unless it `must_exist`. A private one
+    /// of several processes was made by their launcher, and the process is in it already.
     ///
     /// # Errors
     /// When it can't be entered or made; then no name is left behind.
@@ -46,11 +47,14 @@ impl Namespace {
         choice: &NetnsChoice,
         mark: &Mark,
         must_exist: bool,
+        sharing: Option<Sharing>,
     ) -> Result<Namespace, SystemError> {
         let (kind, presence) = match choice {
             NetnsChoice::Host => (Kind::Existing(None), mark.show_presence()?),
             NetnsChoice::Private => {
-                enter_private()?;
+                if sharing.is_none() {
+                    enter_private()?;
+                }
                 (Kind::Private, mark.show_presence()?)
             }
             NetnsChoice::Named(name) => enter_named(name, mark, must_exist)?,
@@ -108,7 +112,11 @@ fn unshare(namespaces: CloneFlags) -> Result<(), Errno> {
     sched::unshare(namespaces)
 }
 
-fn enter_private() -> Result<(), SystemError> {
+/// Enters a new namespace, which ends with the last process in it.
+///
+/// # Errors
+/// When none can be made.
+pub(super) fn enter_private() -> Result<(), SystemError> {
     match unshare(CloneFlags::CLONE_NEWNET) {
         Ok(()) => return Ok(()),
         Err(Errno::EPERM) => {}

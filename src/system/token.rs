@@ -19,10 +19,22 @@ use crate::control::{LONGEST_TOKEN, TOKEN_VARIABLE, Token};
 /// If the file can't be read or is none, or another user than this one or root may read or change it; if what is found is no
 /// token.
 pub fn read_token(file: Option<&Path>) -> Result<Option<Token>, SystemError> {
+    read_token_or(file, TOKEN_VARIABLE)
+}
+
+/// The same, but without a file that of the environment variable `variable`.
+///
+/// # Errors
+/// As [`read_token`].
+pub fn read_token_or(
+    file: Option<&Path>,
+    variable: &'static str,
+) -> Result<Option<Token>, SystemError> {
     match file {
         Some(file) => token_of_file(file).map(Some),
         None => {
-            token_of_variable(env::var_os(TOKEN_VARIABLE).map(|text| text.into_encoded_bytes()))
+            let text = env::var_os(variable).map(|text| text.into_encoded_bytes());
+            token_of_variable(variable, text)
         }
     }
 }
@@ -63,12 +75,10 @@ fn token_of_file(path: &Path) -> Result<Token, SystemError> {
 }
 
 /// Reads the token of the variable; an empty one is none.
-fn token_of_variable(text: Option<Vec<u8>>) -> Result<Option<Token>, SystemError> {
+fn token_of_variable(variable: &str, text: Option<Vec<u8>>) -> Result<Option<Token>, SystemError> {
     let text = text.filter(|text| !text.is_empty());
-    text.map(|text| {
-        token(&text).ok_or_else(|| wrong(format!("read the token in {TOKEN_VARIABLE}")))
-    })
-    .transpose()
+    text.map(|text| token(&text).ok_or_else(|| wrong(format!("read the token in {variable}"))))
+        .transpose()
 }
 
 fn token(text: &[u8]) -> Option<Token> {
@@ -174,9 +184,9 @@ mod tests {
             (Some(TOKEN), TOKEN.parse().ok()),
         ] {
             let text = text.map(|text| text.as_bytes().to_vec());
-            assert_eq!(token_of_variable(text).unwrap(), expected);
+            assert_eq!(token_of_variable(TOKEN_VARIABLE, text).unwrap(), expected);
         }
-        let error = token_of_variable(Some(b"short".to_vec()))
+        let error = token_of_variable(TOKEN_VARIABLE, Some(b"short".to_vec()))
             .unwrap_err()
             .to_string();
         assert!(

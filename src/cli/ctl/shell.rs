@@ -150,6 +150,7 @@ fn carry_out(client: &Client, line: &str, json: bool) -> Result<bool, CtlError> 
         Request::Run(..)
         | Request::Sweep(_)
         | Request::Search(_)
+        | Request::Launch(_)
         | Request::Clean
         | Request::Report(_) => {}
     }

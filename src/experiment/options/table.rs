@@ -131,6 +131,39 @@ pub const OPTIONS: &[OptionSpec] = &[
              not hold. {} in the name of a file stands for the value: -o 'run-{}.json' writes a report of each run, and -o \
              sweep.html the comparison.",
         ),
+    value("cores", "N|all", Text)
+        .place(Lab, CommandLine)
+        .help("Run on so many cores at once: a process on each, one report")
+        .details(
+            "The VMs are divided among the processes, which share one lab: rank R of N has vmI for I from R·n/N to before              (R+1)·n/N of n VMs. Flows within one process are as fast as without; a flow to a VM of another costs more. Not              with --fabric sim or xdp.",
+        ),
+    value("rank", "auto|R/N", Text)
+        .place(Lab, CommandLine)
+        .help("Run as rank R of N that a launcher starts with the same words")
+        .details(
+            "auto: what Slurm, MPI's launchers, torchrun or a Kubernetes Indexed Job say in the environment. Each rank has a              lab of its own, unless --join or a switch connects them. Rank 0 tells the report of all.",
+        ),
+    value("ranks", "N", Whole)
+        .place(Lab, CommandLine)
+        .help("How many ranks there are, where the launcher does not say it"),
+    value("meet", "HOST:PORT|PATH", Text)
+        .place(Lab, CommandLine)
+        .help("Where rank 0 listens for the others")
+        .default(Default::Words(
+            "MASTER_ADDR and MASTER_PORT, or the first host of Slurm's step",
+        ))
+        .details(
+            "A path is that of a Unix socket. Messages are authenticated by a secret, and not encrypted: use a tunnel where              others must not read them.",
+        ),
+    value("meet-secret-file", "FILE", Path)
+        .place(Lab, CommandLine)
+        .help("The secret that all ranks share")
+        .default(Default::Words(
+            "the environment variable TAP_REACTOR_MEET_SECRET",
+        ))
+        .details(
+            "A line of 16 characters or more, as 'openssl rand -hex 32' prints it, in a file that only its owner can read.              Needed where --meet is neither a path nor a loopback address.",
+        ),
     value("netns", "NAME", Text)
         .place(Lab, Run)
         .help("Network namespace of the lab: private, host or a name")
@@ -206,6 +239,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("vlan", "ID[.ID]", Text)
         .place(Vms, Group)
         .help("VLAN of the group's VMs"),
+    value("rank", "R", Whole)
+        .place(Vms, Group)
+        .help("The rank that has the group's VMs, if there are several"),
     value("size", "BYTES", Whole)
         .place(Vms, Group)
         .help("Payload of the pings that the group's VMs send"),

@@ -207,6 +207,8 @@ fn plan_flows(
         attribute_loss: attribute_loss(settings)?,
         splits_path,
         listen,
+        pins: vms::pins(&groups)?,
+        part: None,
         effective: Scenario::default(),
     };
     experiment.effective = effective(scenario, &experiment);
@@ -310,6 +312,8 @@ fn lab(
         neighbours: default.neighbours,
         callers: default.callers,
         filter: default.filter,
+        own_vms: None,
+        sharing: None,
     })
 }
 

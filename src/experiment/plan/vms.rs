@@ -10,7 +10,8 @@ use super::addresses::{first_of_version, is_host_of};
 use super::size::MOST_VMS;
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Setting, SettingError, Settings};
-use crate::experiment::{AddressPlan, VmPlan};
+use crate::experiment::{AddressPlan, Pin, VmPlan};
+use crate::ranks::MAX_RANKS;
 use crate::vm::VmId;
 use crate::wire::MacAddr;
 
@@ -70,6 +71,24 @@ pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError
         });
     }
     Ok(groups)
+}
+
+/// The VMs of groups that choose their rank.
+pub(super) fn pins(groups: &[Group<'_>]) -> Result<Vec<Pin>, SettingError> {
+    let chosen = groups.iter().filter_map(|group| {
+        let setting = group
+            .settings
+            .get("rank")
+            .filter(|_| group.name.is_some() || groups.len() > 1)?;
+        Some((group, setting))
+    });
+    let pins = chosen.map(|(group, setting)| {
+        Ok(Pin {
+            vms: group.first..group.first.saturating_add(group.vms),
+            rank: setting.number_in(0..=MAX_RANKS - 1)?,
+        })
+    });
+    pins.collect()
 }
 
 /// The number of VMs of all groups together.

@@ -46,7 +46,9 @@ where
 impl From<LabError> for ApiError {
     fn from(error: LabError) -> ApiError {
         match error {
-            LabError::Plan(words) => ApiError::in_words(status::BAD_REQUEST, &words),
+            LabError::Plan(words) | LabError::Ranks(words) => {
+                ApiError::in_words(status::BAD_REQUEST, &words)
+            }
             LabError::System(error) => ApiError::new(
                 status::INTERNAL_ERROR,
                 error.to_string(),

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::super::pieces::{self, Next};
 use super::super::provenance::list;
 use super::super::svg::{self, Line, Size};
-use super::super::text::{hints, neighbours};
+use super::super::text::{RANK_COLUMNS, hints, neighbours, rank_rows};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, moves, recordings};
 use super::flows::flows;
@@ -41,7 +41,11 @@ const SECTIONS: &[Section] = &[
     distribution,
     over_time,
     |report| {
-        Ok(latencies(report) + &phases(report) + &misbehaviours(report) + &floods_counted(report))
+        Ok(latencies(report)
+            + &phases(report)
+            + &ranks(report)
+            + &misbehaviours(report)
+            + &floods_counted(report))
     },
     |report| Ok(path_split(report)),
     |report| Ok(moves_table(report)),
@@ -363,6 +367,15 @@ fn phases(report: &Report) -> String {
     });
     let table = table(&headings, rows, false);
     format!("<section>\n<h2>Phases</h2>\n{table}</section>\n")
+}
+
+fn ranks(report: &Report) -> String {
+    if report.ranks.is_empty() {
+        return String::new();
+    }
+    let rows = rank_rows(report).map(|row| row.map(Cell::new).into());
+    let table = table(&RANK_COLUMNS, rows, false);
+    format!("<section>\n<h2>Ranks</h2>\n{table}</section>\n")
 }
 
 fn inside(report: &Report) -> String {

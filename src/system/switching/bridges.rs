@@ -9,6 +9,7 @@ use super::super::error::SystemError;
 use super::super::lab_config::{LabConfig, Neighbours};
 use super::super::mark::Mark;
 use super::super::netlink::Netlink;
+use super::super::netlink::link::Link;
 use super::super::netlink::link_requests::{BridgePlan, LinkChange};
 use super::super::netlink::requests::Requests;
 use super::super::sysctl;
@@ -88,6 +89,66 @@ impl Bridges {
             bridges.leaves.push(Leaf {
                 name,
                 index,
+                taps: 0,
+                uplink: None,
+            });
+        }
+        Ok(bridges)
+    }
+
+    /// Finds the bridges of `topology` that another process of the same lab has made.
+    ///
+    /// # Errors
+    /// When one of them is not there.
+    pub(in crate::system) fn find(
+        netlink: &mut Netlink,
+        lab: &LabConfig,
+        topology: Topology,
+    ) -> Result<Bridges, SystemError> {
+        let links = netlink.links()?;
+        let named = links.iter().map(|link| (link.name.as_str(), link));
+        let by_name: HashMap<&str, &Link> = named.collect();
+        let find = |name: &str| {
+            by_name.get(name).copied().ok_or_else(|| {
+                let operation = format!("find {name} of the lab");
+                SystemError::refused(
+                    operation,
+                    "rank 0 has not made it, or somebody has removed it",
+                )
+            })
+        };
+        let name = lab.bridge.clone();
+        let spine = find(&name)?;
+        let has_address = lab.host_address.is_some() || lab.host_address6.is_some();
+        let mut bridges = Bridges {
+            topology,
+            spine: spine.index,
+            host_bridge: name.clone(),
+            macs: vec![(spine.mac, name.clone())],
+            leaves: Vec::new(),
+            uplinks: Vec::new(),
+            host_side: has_address.then(|| name.clone()),
+            places: HashMap::new(),
+            left: HashMap::new(),
+        };
+        for number in 0..topology.leaves() {
+            let name = leaf_name(&lab.bridge, number);
+            let (up, down) = uplink_names(&lab.bridge, number);
+            let leaf = find(&name)?;
+            let uplink = (find(&up)?.index, find(&down)?.index);
+            bridges.macs.push((leaf.mac, name.clone()));
+            bridges.uplinks.extend([up, down]);
+            bridges.leaves.push(Leaf {
+                index: leaf.index,
+                name,
+                taps: 0,
+                uplink: Some(uplink),
+            });
+        }
+        if topology.leaves() == 0 {
+            bridges.leaves.push(Leaf {
+                name,
+                index: spine.index,
                 taps: 0,
                 uplink: None,
             });

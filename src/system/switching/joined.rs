@@ -84,10 +84,11 @@ impl ExistingBridge {
         let Link { name, mtu, .. } = &self.link;
         let refused = |why: String| SystemError::refused(format!("join bridge {name}"), why);
         let free = MOST_PORTS.saturating_sub(self.ports);
-        if free < lab.vms as usize {
+        if free < lab.own_count() as usize {
             let why = format!(
                 "it has {} of {MOST_PORTS} ports, and {} VMs need one each",
-                self.ports, lab.vms
+                self.ports,
+                lab.own_count()
             );
             return Err(refused(why).advise(format!("--vms {free} or less")));
         }

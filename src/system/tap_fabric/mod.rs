@@ -19,7 +19,7 @@ use super::drop_watch::DropWatch;
 use super::drops::Reading;
 use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
-use super::lab_config::{LabConfig, Prepared};
+use super::lab_config::{LabConfig, Prepared, Sharing};
 use super::limits::{ensure_limit, open_descriptors};
 use super::link_monitor::LinkMonitor;
 use super::mark::Mark;
@@ -97,12 +97,13 @@ impl TapFabric {
     /// When the lab can't exist, a name in it is taken, or the system refuses; what had been made is removed again.
     pub fn new(polled: FabricHandles, lab: LabConfig) -> Result<TapFabric, SystemError> {
         lab.validate()?;
-        ensure_limit(open_descriptors() + u64::from(lab.vms) + OTHER_DESCRIPTORS)?;
+        ensure_limit(open_descriptors() + u64::from(lab.own_count()) + OTHER_DESCRIPTORS)?;
         let mark = Mark::new();
-        let must_exist = lab.prepared != Prepared::Nothing;
-        let namespace = Namespace::enter(&lab.netns, &mark, must_exist)?;
+        let is_other = lab.sharing == Some(Sharing::Other);
+        let must_exist = lab.prepared != Prepared::Nothing || is_other;
+        let namespace = Namespace::enter(&lab.netns, &mark, must_exist, lab.sharing)?;
         let mut warnings = Vec::new();
-        if namespace.is_ours() {
+        if namespace.is_ours() && !is_other {
             warnings = sysctl::quieten_namespace();
         }
         let mut fabric = TapFabric {
@@ -131,7 +132,10 @@ impl TapFabric {
             let bridge = check_attached_lab(&mut fabric.netlink, &fabric.lab)?;
             fabric.switching = Box::new(bridge);
         } else {
-            fabric.check_names(fabric.lab.vms)?;
+            // The TAPs of others are there.
+            if !is_other {
+                fabric.check_names(fabric.lab.vms)?;
+            }
             fabric.make_switching()?;
         }
         Ok(fabric)

@@ -3,7 +3,7 @@
 use mio::Interest;
 
 use super::super::error::SystemError;
-use super::super::lab_config::{FabricKind, Prepared};
+use super::super::lab_config::{FabricKind, Prepared, Sharing};
 use super::super::netlink::link_requests::LinkChange;
 use super::super::netlink::port::LinkKey;
 use super::super::netlink::requests::Requests;
@@ -38,7 +38,8 @@ impl TapFabric {
         if !self.namespace.ends_with_us() {
             self.at_end = AtEnd::RemoveMarked;
         }
-        if self.namespace.is_ours() {
+        let is_other = self.lab.sharing == Some(Sharing::Other);
+        if self.namespace.is_ours() && !is_other {
             // Whoever pings the bridge's address from inside the namespace goes through the loopback interface.
             let up = LinkChange {
                 up: Some(true),
@@ -57,7 +58,10 @@ impl TapFabric {
         let Some(Ok(topology)) = self.lab.topology() else {
             return Ok(());
         };
-        self.switching = Box::new(Bridges::make(&mut self.maker(), topology)?);
+        self.switching = Box::new(match is_other {
+            true => Bridges::find(&mut self.netlink, &self.lab, topology)?,
+            false => Bridges::make(&mut self.maker(), topology)?,
+        });
         Ok(())
     }
 

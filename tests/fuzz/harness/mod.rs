@@ -2,11 +2,14 @@
 //! fewer and duller inputs, in every `cargo test`.
 
 mod control;
+mod ranks;
 mod seal;
 mod vm;
 
 #[allow(unused_imports)] // Each target uses one.
 pub use control::converse;
+#[allow(unused_imports)]
+pub use ranks::meet;
 #[allow(unused_imports)]
 pub use vm::vm;
 

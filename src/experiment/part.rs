@@ -1,0 +1,375 @@
+//! The part of a plan that one of several ranks runs: its VMs with the addresses and names that they have in one process, and
+//! the flows that they send. Pure: no clock, no socket.
+
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::{Experiment, FlowPlan, SettingError};
+use crate::hypervisor::{FindNeighbours, Phase};
+use crate::load::{FlowId, FlowSet, Pacing, Start, Target};
+use crate::ranks::Rank;
+use crate::system::{FabricKind, MeetingAddress, Prepared, Sharing};
+use crate::vm::VmId;
+
+/// VMs that a scenario gives to a rank of its choice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pin {
+    /// Their numbers.
+    pub vms: Range<u32>,
+    /// The number of the rank.
+    pub rank: u32,
+}
+
+/// The assignment of VMs to ranks: [pins](Pin), and of the others rank R of N has those from R·n/N to before (R+1)·n/N of all n.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owners {
+    vms: u32,
+    ranks: u32,
+    pins: Vec<Pin>,
+}
+
+impl Owners {
+    /// The assignment of `vms` VMs to `ranks` ranks, but for those that are pinned.
+    pub fn new(vms: u32, ranks: u32, pins: Vec<Pin>) -> Owners {
+        Owners { vms, ranks, pins }
+    }
+
+    /// Returns the number of the rank that has `vm`.
+    pub fn of(&self, vm: VmId) -> u32 {
+        if let Some(pin) = self.pins.iter().find(|pin| pin.vms.contains(&vm.0)) {
+            return pin.rank;
+        }
+        // The greatest R for which R·n/N, rounded down, is not above the number of the VM.
+        let (vm, vms, ranks) = (u64::from(vm.0), u64::from(self.vms.max(1)), self.ranks);
+        let rank = ((vm + 1) * u64::from(ranks)).saturating_sub(1) / vms;
+        u32::try_from(rank)
+            .unwrap_or(ranks)
+            .min(ranks.saturating_sub(1))
+    }
+
+    /// Returns the VMs of `rank`, in ascending ranges.
+    fn vms_of(&self, rank: u32) -> Vec<Range<u32>> {
+        let mut ranges: Vec<Range<u32>> = Vec::new();
+        for vm in (0..self.vms).filter(|vm| self.of(VmId(*vm)) == rank) {
+            match ranges.last_mut() {
+                Some(last) if last.end == vm => last.end += 1,
+                _ => ranges.push(vm..vm + 1),
+            }
+        }
+        ranges
+    }
+}
+
+/// The part of a plan that one rank runs, beside what its fields say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// The rank.
+    pub rank: Rank,
+    /// The ranks of all VMs.
+    pub owners: Owners,
+    /// Flows of other ranks to VMs of this one.
+    pub incoming: Vec<FlowPlan>,
+    /// How many flows all ranks have.
+    pub all_flows: usize,
+    /// How many pings all ranks send; `None` if that depends on the time.
+    pub all_pings: Option<u64>,
+    /// The hash of the whole plan.
+    pub hash: PlanHash,
+    /// Where the ranks meet; `None` of a single one.
+    pub meeting: Option<Meet>,
+}
+
+/// Where ranks meet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Meet {
+    /// The address at which rank 0 listens.
+    pub address: MeetingAddress,
+    /// The file that has the secret; without one the environment may.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// The SHA-256 of what all ranks of a plan must agree on. Of use within one version of the program only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlanHash(pub [u8; 32]);
+
+impl fmt::Display for PlanHash {
+    /// In hexadecimal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Takes text in.
+struct Hasher(Sha256);
+
+impl fmt::Write for Hasher {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Experiment {
+    /// Returns true if this process has `vm`: each, unless it is one of several ranks.
+    pub fn is_own(&self, vm: VmId) -> bool {
+        let has = |part: &Part| part.owners.of(vm) == part.rank.number();
+        self.part.as_ref().is_none_or(has)
+    }
+
+    /// Returns how many VMs this process has.
+    pub fn own_vms(&self) -> usize {
+        match &self.lab.own_vms {
+            None => self.vms.len(),
+            Some(ranges) => ranges.iter().map(ExactSizeIterator::len).sum(),
+        }
+    }
+
+    /// Returns the seed of the random choices of the load and of impairments, another one in each rank.
+    pub fn load_seed(&self) -> u64 {
+        let rank = self.part.as_ref().map_or(0, |part| part.rank.number());
+        self.seed
+            .wrapping_add(u64::from(rank).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// Returns the hash of what all ranks must agree on: VMs, addresses, flows, phases and the form of the fabric; not where
+    /// each finds its lab, nor what it writes.
+    pub fn hash(&self) -> PlanHash {
+        let Experiment {
+            lab,
+            is_simulated,
+            impairments,
+            vms,
+            vm_defaults,
+            memberships,
+            flows,
+            phases,
+            timeout,
+            stays,
+            serve,
+            address_wait,
+            resolution: _,
+            seed,
+            effective: _,
+            instruments: _,
+            mark_on: _,
+            attribute_loss: _,
+            splits_path,
+            listen: _,
+            spin: _,
+            pins,
+            part: _,
+        } = self;
+        let mut hasher = Hasher(Sha256::new());
+        let of_lab = (
+            lab.vms,
+            lab.fabric,
+            lab.ports_per_bridge,
+            lab.mtu,
+            lab.neighbours,
+            &lab.vlan_filtering,
+        );
+        let of_run = (timeout, stays, serve, address_wait, seed, splits_path);
+        // The form of the values is that of this version of the program, which all ranks have.
+        let _ = write!(
+            hasher,
+            "{of_lab:?} {is_simulated} {impairments:?} {vms:?} {vm_defaults:?} {memberships:?} {flows:?} {phases:?} \
+             {of_run:?} {pins:?}"
+        );
+        PlanHash(hasher.0.finalize().into())
+    }
+
+    /// Returns the part of this plan that `rank` runs. Its lab is `sharing`: `None` for a lab of its own. The ranks meet at
+    /// `meeting`.
+    ///
+    /// A flow is in the part that has its source. One to a VM of another rank keeps its name, and is one to an address.
+    ///
+    /// # Errors
+    /// If the plan can't be divided so.
+    pub fn of_rank(
+        mut self,
+        rank: Rank,
+        sharing: Option<Sharing>,
+        meeting: Option<Meet>,
+    ) -> Result<Experiment, SettingError> {
+        let owners = Owners::new(self.vms.len() as u32, rank.count(), self.pins.clone());
+        self.check_ranks(&owners, sharing.is_some())?;
+        let hash = self.hash();
+        let (all_flows, all_pings) = (self.flow_count(), self.planned_pings());
+        let is_own = |vm: VmId| owners.of(vm) == rank.number();
+        let mut incoming = Vec::new();
+        // The new number of each flow that is kept.
+        let mut numbers: Vec<Option<u32>> = Vec::with_capacity(self.flows.len());
+        let mut kept = Vec::new();
+        for flow in std::mem::take(&mut self.flows) {
+            let is_kept = is_own(flow.source);
+            numbers.push(is_kept.then_some(kept.len() as u32));
+            match flow.target {
+                _ if is_kept => kept.push(flow),
+                Target::Vm(target) if is_own(target) => incoming.push(flow),
+                Target::Vm(_) | Target::Address(_) => {}
+            }
+        }
+        self.flows = kept;
+        for phase in &mut self.phases {
+            divide(phase, &numbers);
+            phase.transitions.retain(|each| is_own(each.vm));
+            phase.misbehaviours.retain(|each| is_own(each.vm));
+            phase.moves.retain(|each| is_own(each.vm));
+        }
+        // All together have no more requests under way than one process has.
+        self.resolution.first = self.resolution.first.map(|first| FindNeighbours {
+            outstanding: (first.outstanding / rank.count()).max(1),
+            ..first
+        });
+        self.lab.own_vms = Some(owners.vms_of(rank.number()));
+        self.lab.sharing = sharing;
+        self.part = Some(Part {
+            rank,
+            owners,
+            incoming,
+            all_flows,
+            all_pings,
+            hash,
+            meeting,
+        });
+        Ok(self)
+    }
+
+    /// Checks that ranks can divide the plan, whose labs are one if that `is_shared`.
+    fn check_ranks(&self, owners: &Owners, is_shared: bool) -> Result<(), SettingError> {
+        let ranks = owners.ranks;
+        if let Some(pin) = self.pins.iter().find(|pin| pin.rank >= ranks) {
+            return Err(SettingError::new(format_args!(
+                "rank = {} of the group that begins with vm{}: there are {ranks} ranks; expected 0 to {}",
+                pin.rank,
+                pin.vms.start,
+                ranks.saturating_sub(1)
+            )));
+        }
+        if ranks == 1 {
+            return Ok(());
+        }
+        let refused = |what: &str, why: &str| {
+            SettingError::new(format_args!(
+                "{what} cannot be used with several ranks: {why}"
+            ))
+        };
+        if self.is_simulated {
+            return Err(refused("--fabric sim", "a simulation is one process"));
+        }
+        if is_shared && self.lab.fabric == FabricKind::Xdp {
+            let why = "each process has a table of ports of its own; expected --fabric bridge, or one core";
+            return Err(refused("--fabric xdp in one lab", why));
+        }
+        if self.splits_path {
+            return Err(refused(
+                "--path-split",
+                "it follows the pings of one process",
+            ));
+        }
+        if self.stays {
+            let why = "all ranks end together; expected --duration";
+            return Err(refused("--stay", why));
+        }
+        if !self.listen.is_empty() {
+            let why = "each rank would listen there";
+            return Err(refused("--control and --metrics", why));
+        }
+        if let Some(instrument) = self.instruments.first() {
+            let what = format!("--{}", instrument.kind());
+            return Err(refused(&what, "each rank would write there"));
+        }
+        if self.lab.prepared == Prepared::Nothing
+            && self.phases.iter().any(|phase| !phase.moves.is_empty())
+        {
+            return Err(refused(
+                "--move",
+                "bridges and tables of several ranks would have to change",
+            ));
+        }
+        self.check_crossing(owners, is_shared)
+    }
+
+    /// Checks the flows from one rank to another.
+    fn check_crossing(&self, owners: &Owners, is_shared: bool) -> Result<(), SettingError> {
+        let transitions = self.phases.iter().flat_map(|phase| &phase.transitions);
+        let changing: std::collections::HashSet<VmId> = transitions.map(|each| each.vm).collect();
+        let meets = is_shared
+            || self.lab.prepared != Prepared::Nothing
+            || self.lab.fabric == FabricKind::None;
+        for flow in &self.flows {
+            let own = owners.of(flow.source);
+            if let Target::Address(group) = flow.target
+                && group.is_multicast()
+                && self
+                    .others(group, flow.source)
+                    .any(|vm| owners.of(vm) != own)
+            {
+                return Err(SettingError::new(format_args!(
+                    "{} of rank {own} pings the group {group}, which VMs of other ranks join; expected members of the same \
+                     rank (rank = {own} in a group of a scenario)",
+                    flow.source
+                )));
+            }
+            let Target::Vm(target) = flow.target else {
+                continue;
+            };
+            let other = owners.of(target);
+            if own == other {
+                continue;
+            }
+            let (source, who) = (flow.source, format!("{target} of rank {other}"));
+            let why = if !meets {
+                "each rank has a lab of its own; expected --cores for one lab, or --join or --fabric none for a switch that \
+                 connects them"
+            } else if self.vm_defaults.leases(flow.version) {
+                "whose address a DHCP server chooses; expected pings within one rank"
+            } else if changing.contains(&target) {
+                "which starts or stops in the run; expected pings within one rank"
+            } else {
+                continue;
+            };
+            return Err(SettingError::new(format_args!(
+                "{source} of rank {own} pings {who}: {why}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Leaves of a phase what is of the flows that have a new number.
+fn divide(phase: &mut Phase, numbers: &[Option<u32>]) {
+    let all = phase.load.flows.len();
+    let mut flows = FlowSet::default();
+    // In the phase, flows of other ranks that are before the first one of this rank.
+    let mut first = None;
+    for (number, flow) in (0u32..).zip(phase.load.flows.iter()) {
+        if let Some(Some(kept)) = numbers.get(flow.index()) {
+            first.get_or_insert(number);
+            flows.insert(FlowId(*kept));
+        }
+    }
+    let load = &mut phase.load;
+    let own = flows.len();
+    load.flows = flows;
+    if let (Pacing::Rate(rate), 1..) = (load.pacing, own) {
+        // Each flow sends as many as it would in one process.
+        load.pacing = Pacing::Rate(rate * own as f64 / all.max(1) as f64);
+    }
+    if load.start == Start::Spread {
+        load.start = Start::Share {
+            first: first.unwrap_or(0),
+            all: all as u32,
+        };
+    }
+    if own == 0 && load.count.is_some() {
+        // Nothing is left to do; without that it would be a phase for flows to come.
+        phase.duration = Some(std::time::Duration::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Gates between the phases of a run that several ranks make together: none begins its next phase before all have come to it.
+//!
+//! A phase that takes its whole duration needs none: it begins at one instant everywhere, and so it ends. Behind any other
+//! phase, before the first and behind the last the hypervisor stands still, answers others, and goes on at the agreed time.
+
+use super::Hypervisor;
+use crate::fabric::Fabric;
+use crate::time::Instant;
+
+/// Where a run stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// In a phase, or before all of them.
+    Under,
+    /// At a gate, of which nobody has been told yet.
+    Come,
+    /// At a gate.
+    Waits,
+    /// At a gate that opens at this time.
+    Opens(Instant),
+    /// Behind the last gate.
+    Past,
+}
+
+/// The gates of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gates {
+    place: Place,
+    /// The number of the next phase.
+    next: u32,
+    /// Another gate is behind the present phase.
+    is_gated: bool,
+}
+
+impl Gates {
+    /// Returns true while the run stands at a gate.
+    pub(super) const fn is_closed(&self) -> bool {
+        matches!(self.place, Place::Come | Place::Waits | Place::Opens(_))
+    }
+
+    /// The time at which it goes on, if it is known.
+    pub(super) const fn opens_at(&self) -> Option<Instant> {
+        match self.place {
+            Place::Opens(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Returns true if the last gate is not passed yet.
+    pub(super) const fn is_before_end(&self) -> bool {
+        !matches!(self.place, Place::Past)
+    }
+
+    /// A phase has begun, which ends at a gate if it `is_gated`.
+    pub(super) const fn begin(&mut self, is_gated: bool) {
+        self.next += 1;
+        self.is_gated = is_gated;
+        self.place = Place::Under;
+    }
+}
+
+impl<F: Fabric> Hypervisor<F> {
+    /// Has the run stop at gates; to be called before it is started.
+    pub fn stop_at_gates(&mut self) {
+        self.gates = Some(Gates {
+            place: Place::Under,
+            next: 0,
+            is_gated: true,
+        });
+    }
+
+    /// Returns true if the run stops at gates and has not passed the last one.
+    pub fn has_gates(&self) -> bool {
+        self.gates.is_some_and(|gates| gates.is_before_end())
+    }
+
+    /// Returns true if the run has come to a gate of which [`Hypervisor::take_gate`] has not told.
+    #[inline]
+    pub fn is_at_new_gate(&self) -> bool {
+        self.gates.is_some_and(|gates| gates.place == Place::Come)
+    }
+
+    /// Returns the number of the phase that begins behind the gate to which the run has come, and whether there is one. `None` if
+    /// it has come to none since the last call.
+    pub fn take_gate(&mut self) -> Option<(u32, bool)> {
+        let is_last = self.phases.is_empty();
+        let gates = self.gates.as_mut()?;
+        if gates.place != Place::Come {
+            return None;
+        }
+        gates.place = Place::Waits;
+        Some((gates.next, !is_last))
+    }
+
+    /// Returns how many phases have begun, if the run stops at gates.
+    pub fn phases_begun(&self) -> usize {
+        self.gates.map_or(0, |gates| gates.next as usize)
+    }
+
+    /// Has the run go on at `at`.
+    pub fn open_gate(&mut self, at: Instant) {
+        if let Some(gates) = &mut self.gates
+            && gates.is_closed()
+        {
+            gates.place = Place::Opens(at);
+        }
+    }
+
+    /// Stops at a gate if there is one here. Returns false if there is none.
+    pub(super) fn come_to_gate(&mut self) -> bool {
+        match &mut self.gates {
+            Some(gates) if gates.is_gated || self.phases.is_empty() => {
+                gates.place = Place::Come;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Goes on behind a gate that is open at `now`, or stops at the last one if all is done. Returns true while the run stands at
+    /// one.
+    #[cold]
+    pub(super) fn look_at_gate(&mut self, now: Instant) -> bool {
+        let Some(gates) = self.gates else {
+            return false;
+        };
+        match gates.place {
+            Place::Opens(at) if at <= now => {
+                if self.phases.is_empty() {
+                    self.pass_last_gate();
+                } else {
+                    if gates.next == 0 {
+                        self.recorder().end_setup();
+                    }
+                    self.begin_next_phase(at);
+                }
+                false
+            }
+            Place::Come | Place::Waits | Place::Opens(_) => true,
+            Place::Past => false,
+            Place::Under if gates.next > 0 && self.phases.is_empty() && self.is_quiet() => {
+                self.come_to_gate()
+            }
+            Place::Under => false,
+        }
+    }
+
+    fn pass_last_gate(&mut self) {
+        if let Some(gates) = &mut self.gates {
+            gates.place = Place::Past;
+        }
+    }
+}

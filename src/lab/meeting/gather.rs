@@ -1,0 +1,194 @@
+//! The run of a rank between its gates, and one report of all.
+
+use super::super::{Driver, LabOn};
+use super::{Meeting, Side};
+use crate::experiment::Experiment;
+use crate::fabric::Fabric;
+use crate::hypervisor::Command;
+use crate::ranks::Gate;
+use crate::ranks::deadlines::DOCUMENTS;
+use crate::reactor::End;
+use crate::report::{RankDocument, RankPart, Report, merge_ranks};
+use crate::system::{SystemError, host_name};
+use crate::time::{Clock, Instant, MonotonicClock};
+
+/// What became of the report of a rank.
+#[derive(Debug)]
+pub enum Gathered {
+    /// It is that of the whole run; with what was amiss in other ranks.
+    Whole(Box<Report>, Vec<String>),
+    /// Rank 0 has it, and tells it.
+    Delivered(Box<Report>),
+    /// Rank 0 can't have it, so that it is to be told here.
+    Kept(Box<Report>, String),
+}
+
+/// The name of a phase, for who is told of a rank that is gone in it.
+fn phase_words(plan: &Experiment, begun: usize) -> String {
+    let phase = begun.checked_sub(1).and_then(|last| plan.phases.get(last));
+    match phase {
+        Some(phase) if !phase.name.is_empty() => format!("phase {:?}", phase.name),
+        Some(_) => "the run".to_owned(),
+        None => String::new(),
+    }
+}
+
+impl<F, D> LabOn<'_, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    /// Waits at `gate` until all ranks have come there. VMs answer meanwhile. A signal, or the end of another rank, ends the wait.
+    pub(in crate::lab) fn pass(&mut self, gate: Gate) -> Result<(), SystemError> {
+        let Some(meeting) = &mut self.meeting else {
+            return Ok(());
+        };
+        meeting.arrive(gate);
+        while let Some(meeting) = &mut self.meeting {
+            meeting.look_after()?;
+            if meeting.takes(gate) || meeting.is_stopped {
+                return Ok(());
+            }
+            self.driver.call_at(meeting.timeout());
+            match self.driver.run(&mut self.hypervisor, None)? {
+                End::Called => {}
+                end => {
+                    self.ended_early = Some(end);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes gates with the other ranks, and ends the run with them. Returns the time by which to look again.
+    pub(in crate::lab) fn meet_others(&mut self) -> Result<Option<Instant>, SystemError> {
+        let Some(meeting) = &mut self.meeting else {
+            return Ok(None);
+        };
+        if let Some((number, is_phase)) = self.hypervisor.take_gate() {
+            meeting.arrive(match is_phase {
+                true => Gate::Phase(number),
+                false => Gate::End,
+            });
+        }
+        meeting.set_phase(&phase_words(&self.plan, self.hypervisor.phases_begun()));
+        meeting.look_after()?;
+        while let Some((_, at)) = meeting.open.pop_front() {
+            self.hypervisor.open_gate(at);
+        }
+        if meeting.is_stopped && !self.hypervisor.is_stopping() {
+            let now = self.driver.now();
+            // To stop can't fail.
+            let _ = self.hypervisor.carry_out(now, Command::Stop);
+        }
+        Ok(meeting.timeout())
+    }
+
+    /// The run has ended at this rank as `end` says.
+    pub(in crate::lab) fn tell_end(&mut self, end: Option<End>) {
+        if let Some(meeting) = &mut self.meeting
+            && !matches!(end, Some(End::Done | End::Called))
+        {
+            meeting.stop();
+        }
+    }
+
+    /// Gives the report to rank 0, or gathers those of all there. Of a run that is not of several ranks it is the report.
+    pub fn gather(&mut self, report: Report) -> Gathered {
+        let Some(part) = &self.plan.part else {
+            return Gathered::Whole(Box::new(report), Vec::new());
+        };
+        let rank = part.rank;
+        let Some(mut meeting) = self.meeting.take() else {
+            return Gathered::Whole(Box::new(report), Vec::new());
+        };
+        let amiss = self.refusals();
+        let phases = self.hypervisor.recorder().phases();
+        let document = RankDocument::new(report.clone(), phases, amiss);
+        let gathered = match &mut meeting.side {
+            Side::First(leader, ..) => {
+                leader.deliver(MonotonicClock.now());
+                self.deliver(&mut meeting);
+                whole(&mut meeting, document, report)
+            }
+            Side::Other(connecting) => {
+                if let Some((member, _)) = &mut connecting.connected
+                    && let Ok(text) = document.to_text()
+                {
+                    member.deliver(MonotonicClock.now(), &text, DOCUMENTS);
+                }
+                self.deliver(&mut meeting);
+                match meeting.is_delivered {
+                    true => Gathered::Delivered(Box::new(report)),
+                    false => {
+                        let why = meeting.failed.take();
+                        let why = why.unwrap_or_else(|| "rank 0 is gone".to_owned());
+                        Gathered::Kept(Box::new(report), format!("rank {}: {why}", rank.number()))
+                    }
+                }
+            }
+        };
+        self.meeting = Some(meeting);
+        gathered
+    }
+
+    /// Waits until what was measured is where it belongs, or can't come there.
+    fn deliver(&mut self, meeting: &mut Meeting) {
+        loop {
+            let looked_after = meeting.look_after();
+            let is_member_alone = match &meeting.side {
+                Side::First(..) => false,
+                Side::Other(connecting) => connecting
+                    .connected
+                    .as_ref()
+                    .is_none_or(|(member, _)| member.timeout().is_none()),
+            };
+            if looked_after.is_err() || meeting.is_delivered || is_member_alone {
+                return;
+            }
+            if self.driver.wait_for_ranks(meeting.timeout()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The report of all ranks that have told theirs, that of rank 0 first.
+fn whole(meeting: &mut Meeting, own: RankDocument, report: Report) -> Gathered {
+    let Side::First(leader, ..) = &mut meeting.side else {
+        return Gathered::Whole(Box::new(report), Vec::new());
+    };
+    let mut amiss = Vec::new();
+    let mut parts = vec![RankPart {
+        rank: 0,
+        host: host_name(),
+        clock: Default::default(),
+        document: own,
+    }];
+    for delivery in leader.deliveries() {
+        let document = delivery.document.map(|text| RankDocument::parse(&text));
+        match document {
+            Some(Ok(document)) => parts.push(RankPart {
+                rank: delivery.rank,
+                host: delivery.host,
+                clock: delivery.clock,
+                document,
+            }),
+            Some(Err(error)) => amiss.push(format!(
+                "what rank {} has measured can't be read: {error}",
+                delivery.rank
+            )),
+            None => {}
+        }
+    }
+    amiss.extend(meeting.failed.take());
+    match merge_ranks(parts) {
+        Some((report, of_ranks)) => {
+            amiss.extend(of_ranks);
+            Gathered::Whole(Box::new(report), amiss)
+        }
+        None => Gathered::Whole(Box::new(report), amiss),
+    }
+}

@@ -1,0 +1,334 @@
+//! One report of what several ranks have measured at the same time.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::build::per_second;
+use super::merge::merge;
+use super::{PhaseReport, Report, SecondReport, Verdict, keyed};
+use crate::ranks::ClockOffset;
+use crate::record::{Latency, LatencySummary, Metric, PerMetric, Phase, SparseLatency};
+
+/// One rank of a run that several made together.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RankReport {
+    /// Its number.
+    pub rank: u32,
+    /// The name of its host.
+    pub host: String,
+    /// Its pings answered per second.
+    pub rate_per_s: f64,
+    /// How late it sent its pings.
+    pub lateness_ns: LatencySummary,
+    /// Verdict: its figures describe the network, or the tool.
+    pub verdict: Verdict,
+    /// What is added to a time of its clock to get that of rank 0.
+    pub clock_offset_ns: i64,
+    /// By how much that may be wrong.
+    pub clock_error_ns: u64,
+}
+
+/// What a rank tells rank 0 when its run is over.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RankDocument {
+    /// What was amiss beside what the figures tell.
+    amiss: Vec<String>,
+    /// The histograms of each phase, which a report has not.
+    phases: Vec<PhaseHistograms>,
+    /// The report of the rank alone.
+    report: Report,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct PhaseHistograms {
+    #[serde(with = "keyed::histograms")]
+    histograms: PerMetric<Latency>,
+}
+
+impl RankDocument {
+    /// What a rank tells that has measured `report` in `phases`.
+    pub fn new(report: Report, phases: &[Phase], amiss: Vec<String>) -> RankDocument {
+        let phases = phases.iter().map(|phase| PhaseHistograms {
+            histograms: PerMetric::from_fn(|metric| {
+                phase.latency(metric).cloned().unwrap_or_default()
+            }),
+        });
+        RankDocument {
+            amiss,
+            phases: phases.collect(),
+            report,
+        }
+    }
+
+    /// The text of it.
+    ///
+    /// # Errors
+    /// If a figure can't be written.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+
+    /// The document of that text.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn parse(text: &str) -> serde_json::Result<RankDocument> {
+        serde_json::from_str(text)
+    }
+}
+
+/// A rank, and what it has told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RankPart {
+    /// Its number.
+    pub rank: u32,
+    /// Its host.
+    pub host: String,
+    /// Its clock.
+    pub clock: ClockOffset,
+    /// What it has measured.
+    pub document: RankDocument,
+}
+
+/// The report of several ranks as one process would have made it, and what was amiss in them. Counts and histograms add up;
+/// times do not, since all ran at once. Nothing of no ranks.
+pub fn merge_ranks(parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
+    let mut amiss = Vec::new();
+    for part in &parts {
+        let rank = part.rank;
+        let told = part.document.amiss.iter();
+        amiss.extend(told.map(|what| format!("rank {rank}: {what}")));
+    }
+    let rows: Vec<RankReport> = parts.iter().map(row).collect();
+    let phases = phases(&parts);
+    let reports: Vec<Report> = parts.into_iter().map(|part| part.document.report).collect();
+    let mut merged = merge(&reports)?;
+    let first = reports.first()?;
+    let longest = |time: fn(&Report) -> u64| reports.iter().map(time).max().unwrap_or(0);
+    let sum = |count: fn(&Report) -> u64| reports.iter().map(count).fold(0, u64::saturating_add);
+    merged.run.clone_from(&first.run);
+    merged.merged = None;
+    merged.elapsed_ns = longest(|report| report.elapsed_ns);
+    merged.waited_ns = longest(|report| report.waited_ns);
+    merged.setup_ns = longest(|report| report.setup_ns);
+    merged.rate_per_s = per_second(merged.totals.received, merged.elapsed_ns);
+    merged.flow_count = sum(|report| report.flow_count);
+    merged.flows_whole = sum(|report| report.flows_whole);
+    merged.fabric = first.fabric.clone().map(|mut fabric| {
+        let across = reports.iter().filter_map(|report| report.fabric.as_ref());
+        fabric.flows_across = across.map(|fabric| fabric.flows_across).sum();
+        fabric
+    });
+    if let Some(memory) = &mut merged.memory {
+        let each = || reports.iter().filter_map(|report| report.memory);
+        memory.rss_bytes = each().map(|memory| memory.rss_bytes).sum();
+        memory.peak_bytes = each().map(|memory| memory.peak_bytes).sum();
+    }
+    merged.seconds = seconds(&reports);
+    merged.phases = phases;
+    merged.verdict = verdict(&rows, &merged);
+    merged.ranks = rows;
+    Some((merged, amiss))
+}
+
+fn row(part: &RankPart) -> RankReport {
+    let report = &part.document.report;
+    RankReport {
+        rank: part.rank,
+        host: part.host.clone(),
+        rate_per_s: report.rate_per_s,
+        lateness_ns: report.summaries[Metric::Lateness],
+        verdict: report.verdict.clone(),
+        clock_offset_ns: part.clock.nanos,
+        clock_error_ns: part.clock.error,
+    }
+}
+
+/// The run is limited by the tool, or disturbed, if any rank was.
+fn verdict(rows: &[RankReport], merged: &Report) -> Verdict {
+    let worst = |is_so: fn(&Verdict) -> bool| rows.iter().find(|row| is_so(&row.verdict));
+    let limited = worst(|verdict| verdict.limited_by_tool);
+    let disturbed = worst(|verdict| verdict.disturbed);
+    let busiest = rows.iter().map(|row| row.verdict.busy_share);
+    let merged = &merged.verdict;
+    let mut verdict = Verdict {
+        busy_share: busiest.fold(0.0, f64::max),
+        limited_by_tool: limited.is_some() || merged.limited_by_tool && disturbed.is_none(),
+        disturbed: limited.is_none() && disturbed.is_some(),
+        ..merged.clone()
+    };
+    if let Some(row) = limited.or(disturbed) {
+        verdict.sentence = format!("Rank {}: {}", row.rank, row.verdict.sentence);
+    } else if !merged.limited_by_tool
+        && let Some(row) = rows
+            .iter()
+            .max_by(|one, other| one.verdict.busy_share.total_cmp(&other.verdict.busy_share))
+    {
+        // Of a run that describes the network the busiest rank tells by how much.
+        verdict.sentence.clone_from(&row.verdict.sentence);
+    }
+    verdict
+}
+
+/// The phases, which all ranks went through together.
+fn phases(parts: &[RankPart]) -> Vec<PhaseReport> {
+    let most = parts
+        .iter()
+        .max_by_key(|part| part.document.report.phases.len());
+    let names = most.map_or(&[][..], |part| &part.document.report.phases);
+    let merged = names.iter().enumerate().map(|(number, known)| {
+        let mut phase = known.clone();
+        let of_ranks: Vec<&PhaseReport> = parts
+            .iter()
+            .filter_map(|part| part.document.report.phases.get(number))
+            .collect();
+        phase.totals = Default::default();
+        of_ranks.iter().for_each(|each| phase.totals += each.totals);
+        let longest = |time: fn(&PhaseReport) -> u64| of_ranks.iter().map(|each| time(each)).max();
+        phase.elapsed_ns = longest(|each| each.elapsed_ns).unwrap_or(0);
+        phase.waited_ns = longest(|each| each.waited_ns).unwrap_or(0);
+        phase.sent_per_s = per_second(phase.totals.sent, phase.elapsed_ns);
+        phase.rate_per_s = per_second(phase.totals.received, phase.elapsed_ns);
+        if phase.totals.sent > 0 {
+            phase.nothing_sent = None;
+        }
+        phase.summaries = PerMetric::from_fn(|metric| {
+            let mut all = Latency::default();
+            let each = parts
+                .iter()
+                .filter_map(|part| part.document.phases.get(number));
+            each.for_each(|phase| all.merge(&phase.histograms[metric]));
+            all.summary()
+        });
+        // Of a rank that has sent something, if there is one.
+        let judged = of_ranks.iter().filter(|each| each.totals.sent > 0);
+        let worst = judged.max_by(|one, other| {
+            let badness = |verdict: &Verdict| (verdict.limited_by_tool, verdict.disturbed);
+            let (one, other) = (&one.verdict, &other.verdict);
+            badness(one)
+                .cmp(&badness(other))
+                .then(one.busy_share.total_cmp(&other.busy_share))
+        });
+        if let Some(worst) = worst {
+            phase.verdict = worst.verdict.clone();
+        }
+        phase
+    });
+    merged.collect()
+}
+
+/// The seconds, which began everywhere at once.
+fn seconds(reports: &[Report]) -> Vec<SecondReport> {
+    let mut all: BTreeMap<u64, SecondReport> = BTreeMap::new();
+    for second in reports.iter().flat_map(|report| &report.seconds) {
+        let Some(known) = all.get_mut(&second.start_ns) else {
+            all.insert(second.start_ns, second.clone());
+            continue;
+        };
+        known.length_ns = known.length_ns.max(second.length_ns);
+        known.sent = known.sent.saturating_add(second.sent);
+        known.received = known.received.saturating_add(second.received);
+        known.failed = known.failed.saturating_add(second.failed);
+        (known.rtt, known.rtt_ns) = both(&known.rtt, &second.rtt);
+        (known.response, known.response_ns) = both(&known.response, &second.response);
+    }
+    all.into_values().collect()
+}
+
+fn both(one: &SparseLatency, other: &SparseLatency) -> (SparseLatency, LatencySummary) {
+    let mut sum = one.expand();
+    sum.merge(&other.expand());
+    (SparseLatency::from(&sum), sum.summary())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixtures;
+
+    fn part(rank: u32, report: Report) -> RankPart {
+        let phases = report.phases.iter().map(|_| PhaseHistograms {
+            histograms: report.histograms.clone(),
+        });
+        RankPart {
+            rank,
+            host: format!("host{rank}"),
+            clock: ClockOffset {
+                nanos: -5 * i64::from(rank),
+                error: 3,
+            },
+            document: RankDocument {
+                amiss: vec![format!("something of {rank}")],
+                phases: phases.collect(),
+                report,
+            },
+        }
+    }
+
+    #[test]
+    fn ranks_are_told_as_one_run_whose_percentiles_come_from_all_values() {
+        let (one, other) = (fixtures::whole(), fixtures::slower(3));
+        let parts = vec![part(0, one.clone()), part(1, other.clone())];
+        let (merged, amiss) = merge_ranks(parts).unwrap();
+        assert_eq!(amiss, ["rank 0: something of 0", "rank 1: something of 1"]);
+        assert_eq!(merged.elapsed_ns, one.elapsed_ns.max(other.elapsed_ns));
+        assert_eq!(merged.totals, one.totals + other.totals);
+        assert_eq!(merged.run, one.run);
+        assert_eq!(merged.merged, None);
+        let expected = per_second(merged.totals.received, merged.elapsed_ns);
+        assert_eq!(merged.rate_per_s, expected);
+        let mut all = one.histograms[Metric::Rtt].clone();
+        all.merge(&other.histograms[Metric::Rtt]);
+        assert_eq!(merged.summaries[Metric::Rtt], all.summary());
+        let seconds = one.seconds.len().max(other.seconds.len());
+        assert_eq!(merged.seconds.len(), seconds);
+        let received =
+            |report: &Report| report.seconds.iter().map(|each| each.received).sum::<u64>();
+        assert_eq!(received(&merged), received(&one) + received(&other));
+        let rows: Vec<_> = merged
+            .ranks
+            .iter()
+            .map(|row| (row.rank, row.clock_offset_ns))
+            .collect();
+        assert_eq!(rows, [(0, 0), (1, -5)]);
+        assert_eq!(merged.ranks[1].host, "host1");
+        let phases: Vec<&str> = merged
+            .phases
+            .iter()
+            .map(|phase| phase.name.as_str())
+            .collect();
+        let known: Vec<&str> = one.phases.iter().map(|phase| phase.name.as_str()).collect();
+        assert_eq!(phases, known);
+        assert_eq!(merge_ranks(Vec::new()), None);
+    }
+
+    #[test]
+    fn one_rank_that_is_limited_by_the_tool_limits_the_whole() {
+        let (mut one, other) = (fixtures::report(), fixtures::report());
+        one.verdict.limited_by_tool = true;
+        one.verdict.sentence = "It was busy.".to_owned();
+        let (merged, _) = merge_ranks(vec![part(0, other.clone()), part(1, one)]).unwrap();
+        assert!(merged.verdict.limited_by_tool);
+        assert_eq!(merged.verdict.sentence, "Rank 1: It was busy.");
+        let (merged, _) = merge_ranks(vec![part(0, other.clone()), part(1, other)]).unwrap();
+        assert!(!merged.verdict.limited_by_tool);
+    }
+
+    #[test]
+    fn a_document_is_read_as_it_was_written() {
+        let document = part(1, fixtures::whole()).document;
+        let text = document.to_text().unwrap();
+        let read = RankDocument::parse(&text).unwrap();
+        assert_eq!(read.report.totals, document.report.totals);
+        assert_eq!(read.report.ranks, document.report.ranks);
+        let histograms = |document: &RankDocument| {
+            let phases = document.phases.iter();
+            let each = phases.map(|phase| phase.histograms[Metric::Rtt].summary());
+            each.collect::<Vec<_>>()
+        };
+        assert_eq!(histograms(&read), histograms(&document));
+        assert!(RankDocument::parse("{}").is_err());
+    }
+}
