@@ -397,12 +397,11 @@ impl Move {
             EndedBy::FdbByController
         } else if before(self.learned_from_announcement).is_some() {
             EndedBy::FdbByAnnouncement
+        } else if before(self.learned).is_some_and(|learned| Some(learned) < self.ready) {
+            // Nobody was looking for first frames yet, and it had announced nothing.
+            EndedBy::FdbByOwnFrame
         } else if self.ready.is_some_and(|ready| end < ready) {
-            // Nobody was looking for first frames yet.
-            match before(self.learned) {
-                Some(_) => EndedBy::FdbByOwnFrame,
-                None => EndedBy::Flooded,
-            }
+            EndedBy::Flooded
         } else if is_reached_first && before(self.forgotten).is_some() {
             EndedBy::Ageing
         } else if is_reached_first {
@@ -689,6 +688,15 @@ mod tests {
             (
                 &|made| made.seen = seen(Some(1_280), Some(1_280), false),
                 EndedBy::Flooded,
+            ),
+            // Its frame went out while its link changed, before anybody looked for one.
+            (
+                &|made| {
+                    made.ready = Some(at(1_250));
+                    made.learned = Some(at(1_240));
+                    made.seen = seen(Some(1_280), Some(1_280), false);
+                },
+                EndedBy::FdbByOwnFrame,
             ),
             (
                 &|made| {
