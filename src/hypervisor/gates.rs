@@ -69,6 +69,11 @@ impl<F: Fabric> Hypervisor<F> {
         });
     }
 
+    /// Returns true if the run stops at gates, those that it has passed included: it ends behind the last, even without flows.
+    pub fn stops_at_gates(&self) -> bool {
+        self.gates.is_some()
+    }
+
     /// Returns true if the run stops at gates and has not passed the last one.
     pub fn has_gates(&self) -> bool {
         self.gates.is_some_and(|gates| gates.is_before_end())

@@ -295,7 +295,7 @@ impl Reactor {
         hypervisor: &mut Hypervisor<F>,
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
-        let serves = !hypervisor.has_flows() && !hypervisor.has_gates();
+        let serves = !hypervisor.has_flows() && !hypervisor.stops_at_gates();
         let mut now = self.clock.now();
         match self.called_at.take() {
             Some(at) => {
