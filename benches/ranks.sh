@@ -19,7 +19,7 @@ if [ -z "${TAP_REACTOR:-}" ]; then
 fi
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
-common="--vms 200 --duration ${seconds}s --warmup 200ms --json"
+common=(--vms 200 --duration "${seconds}s" --warmup 200ms --json)
 export TAP_REACTOR_MEET_SECRET=of-one-benchmark-alone
 
 # Prints the answered pings per second of the report on standard input, and the share of the time in which its processes ran.
@@ -34,13 +34,13 @@ print(round(report["rate_per_s"]), f"{max(0.01, 1 - paused / time):.3f}", "lost"
 # Status 1 is a ping that got lost on a busy machine.
 run() { "$@" || [ $? = 1 ]; }
 
-one() { run taskset -c 0 "$TAP_REACTOR" $common "$@" | rate; }
-two() { run "$TAP_REACTOR" --cores 2 $common "$@" | rate; }
+one() { run taskset -c 0 "$TAP_REACTOR" "${common[@]}" "$@" | rate; }
+two() { run "$TAP_REACTOR" --cores 2 "${common[@]}" "$@" | rate; }
 # Two ranks, each with a lab of its own.
 apart() {
     local meet=(--meet "$work/meet.sock")
-    run taskset -c 1 "$TAP_REACTOR" --rank 1/2 "${meet[@]}" $common "$@" &
-    run taskset -c 0 "$TAP_REACTOR" --rank 0/2 "${meet[@]}" $common "$@" | rate
+    run taskset -c 1 "$TAP_REACTOR" --rank 1/2 "${meet[@]}" "${common[@]}" "$@" &
+    run taskset -c 0 "$TAP_REACTOR" --rank 0/2 "${meet[@]}" "${common[@]}" "$@" | rate
     wait
 }
 
