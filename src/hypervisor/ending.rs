@@ -23,7 +23,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.lasts = false;
         self.ends_with_apart = false;
         self.stays = false;
-        self.gates = None;
+        self.pass_last_gate();
         if !std::mem::replace(&mut self.is_stopping, true) {
             self.fabric.tell(now, &Notice::Stopping);
         }

@@ -114,7 +114,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Stops at a gate if there is one here. Returns false if there is none.
     pub(super) fn come_to_gate(&mut self) -> bool {
         match &mut self.gates {
-            Some(gates) if gates.is_gated || self.phases.is_empty() => {
+            Some(gates) if gates.is_before_end() && (gates.is_gated || self.phases.is_empty()) => {
                 gates.place = Place::Come;
                 true
             }
@@ -150,7 +150,8 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    fn pass_last_gate(&mut self) {
+    /// The run stops at no gate any more.
+    pub(super) fn pass_last_gate(&mut self) {
         if let Some(gates) = &mut self.gates {
             gates.place = Place::Past;
         }

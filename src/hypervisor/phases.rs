@@ -158,6 +158,10 @@ impl<F: Fabric> Hypervisor<F> {
             }
             _ => {}
         }
+        if !self.is_scheduled && self.gates.is_some() {
+            // The last phase may be over just now, and nothing else be due.
+            self.look_at_gate(now);
+        }
         now
     }
 

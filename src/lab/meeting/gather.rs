@@ -88,6 +88,10 @@ where
 
     /// The run has ended at this rank as `end` says.
     pub(in crate::lab) fn tell_end(&mut self, end: Option<End>) {
+        let phase = phase_words(&self.plan, self.hypervisor.phases_begun());
+        if let Some(meeting) = &mut self.meeting {
+            meeting.set_phase(&phase);
+        }
         if let Some(meeting) = &mut self.meeting
             && !matches!(end, Some(End::Done | End::Called))
         {
