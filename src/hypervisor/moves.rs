@@ -374,6 +374,10 @@ impl<F: Fabric> Hypervisor<F> {
         let places = (made.from.to_string(), made.to.to_string());
         let times = (made.began, made.ready);
         let made = Move {
+            pings: self
+                .slots
+                .get(vm.index())
+                .is_some_and(|slot| slot.as_ref().is_some_and(|slot| !slot.flows.is_empty())),
             is_told: made.is_introduced,
             gaps: gaps.collect(),
             ..Move::new(vm, places, announcement, times)

@@ -80,6 +80,8 @@ pub struct Move {
     pub learned: Option<Instant>,
     /// When one had learned that from an announcement.
     pub learned_from_announcement: Option<Instant>,
+    /// It pings others itself, and so sends without being asked.
+    pub pings: bool,
     /// The lab itself has told its bridges where it is.
     pub is_told: bool,
     /// When somebody else had told a bridge where it is.
@@ -109,6 +111,7 @@ impl Move {
             ready,
             learned: None,
             learned_from_announcement: None,
+            pings: false,
             is_told: false,
             told: None,
             forgotten: None,
@@ -399,7 +402,11 @@ impl Move {
             EndedBy::FdbByAnnouncement
         } else if before(self.learned).is_some_and(|learned| Some(learned) < self.ready) {
             // Nobody was looking for first frames yet, and it had announced nothing.
-            EndedBy::FdbByOwnFrame
+            match self.pings {
+                true => EndedBy::FdbByOwnFrame,
+                // It has answered what was flooded.
+                false => EndedBy::Flooded,
+            }
         } else if self.ready.is_some_and(|ready| end < ready) {
             EndedBy::Flooded
         } else if is_reached_first && before(self.forgotten).is_some() {
@@ -675,7 +682,7 @@ mod tests {
                     made.ready = Some(at(1_500));
                     made.learned = Some(at(1_300));
                 },
-                EndedBy::FdbByOwnFrame,
+                EndedBy::Flooded,
             ),
             (
                 &|made| made.seen = seen(Some(1_290), Some(1_310), true),
@@ -694,6 +701,7 @@ mod tests {
                 &|made| {
                     made.ready = Some(at(1_250));
                     made.learned = Some(at(1_240));
+                    made.pings = true;
                     made.seen = seen(Some(1_280), Some(1_280), false);
                 },
                 EndedBy::FdbByOwnFrame,

@@ -88,6 +88,7 @@ impl KernelWait {
         match forked {
             Ok(ForkResult::Child) => {
                 drop(pipe);
+                ignore_signals();
                 #[allow(unsafe_code)]
                 // SAFETY: the page is there as long as this process, large enough, and aligned.
                 look_on(&ends, unsafe { counter.as_ref() }, say);
@@ -128,13 +129,17 @@ fn unmap(page: NonNull<libc::c_void>) {
     let _ = unsafe { munmap(page, PAGE_BYTES.get()) };
 }
 
-/// Looks at the count until `ends` is closed, or there was something to say.
-fn look_on(ends: &OwnedFd, count: &AtomicU32, say: impl FnOnce()) {
+/// Leaves it to the run what a signal ends.
+fn ignore_signals() {
     for each in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         #[allow(unsafe_code)]
-        // SAFETY: no code of this process runs on it. The run decides what the signal ends.
+        // SAFETY: no code of this process runs on it.
         let _ = unsafe { signal(each, SigHandler::SigIgn) };
     }
+}
+
+/// Looks at the count until `ends` is closed, or there was something to say.
+fn look_on(ends: &OwnedFd, count: &AtomicU32, say: impl FnOnce()) {
     let (mut before, mut looks) = (0, 0);
     loop {
         let mut ends = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
@@ -152,5 +157,26 @@ fn look_on(ends: &OwnedFd, count: &AtomicU32, say: impl FnOnce()) {
         if looks == LOOKS {
             return say();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a count, if the run ends before there is anything to say.
+    fn said(count: u32, ends_at_once: bool) -> bool {
+        let (ends, run) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let run = Some(run).filter(|_| !ends_at_once);
+        let mut said = false;
+        look_on(&ends, &AtomicU32::new(count), || said = true);
+        drop(run);
+        said
+    }
+
+    #[test]
+    fn a_request_that_is_not_answered_is_told_and_none_that_was() {
+        assert!(said(1, false));
+        assert!(!said(1, true));
     }
 }

@@ -16,7 +16,7 @@ impl SignalsBetween {
     /// If the kernel refuses.
     pub fn new() -> Result<SignalsBetween, SystemError> {
         let taken = super::stop_signals().and_then(|signals| {
-            handler::forget_arrivals();
+            handler::forget_all();
             handler::install(&signals, false)
         });
         taken
@@ -24,7 +24,7 @@ impl SignalsBetween {
             .map_err(|errno| SystemError::kernel("handle SIGINT, SIGTERM and SIGHUP", errno))
     }
 
-    /// Returns true if a signal has come since, or since the last lab was built, whoever took it.
+    /// Returns true if a signal has come since, whoever took it: also one that came while a lab was about to be built.
     pub fn has_come(&self) -> bool {
         handler::has_come()
     }

@@ -15,6 +15,8 @@ use crate::time::{Clock, Instant, MonotonicClock};
 
 /// When the first signal arrived; 0 before it has.
 static FIRST: AtomicU64 = AtomicU64::new(0);
+/// A signal has come since a program began to make labs.
+static CAME: AtomicBool = AtomicBool::new(false);
 /// The first signal came to the handler.
 static CAME_LATE: AtomicBool = AtomicBool::new(false);
 /// The lab's links stay if the process ends now.
@@ -32,6 +34,7 @@ pub(super) enum Arrival {
 
 /// Takes note that a signal arrived at `now`.
 pub(super) fn arrived(now: Instant) -> Arrival {
+    CAME.store(true, Ordering::Relaxed);
     arrived_after(&FIRST, now)
 }
 
@@ -50,9 +53,15 @@ pub(super) fn forget_arrivals() {
     CAME_LATE.store(false, Ordering::Relaxed);
 }
 
-/// Returns true if a signal has arrived.
+/// Begins anew, for labs that follow each other.
+pub(super) fn forget_all() {
+    forget_arrivals();
+    CAME.store(false, Ordering::Relaxed);
+}
+
+/// Returns true if a signal has arrived since all were [forgotten](forget_all), whatever labs were built meanwhile.
 pub(super) fn has_come() -> bool {
-    FIRST.load(Ordering::Relaxed) != 0
+    CAME.load(Ordering::Relaxed)
 }
 
 /// Returns true if the first signal came in the last stage, so that what is still being done is to end.

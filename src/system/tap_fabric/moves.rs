@@ -641,6 +641,10 @@ impl TapFabric {
     /// the link monitor know them as they are now. That is not done at once, because there is what can't wait: an announcement.
     pub(super) fn expect_moved_links(&mut self) {
         for vm in std::mem::take(&mut self.moves.changed) {
+            // It has begun to move on, and is looked at when it has ended that.
+            if self.moves.under_way.iter().any(|of| of.vm == vm) {
+                continue;
+            }
             let name = self.lab.tap_name(vm.0);
             match (self.moves.namespace_of(vm), &mut self.monitor) {
                 // Of a link that can't be looked at, the run's own change is told as that of somebody else.
