@@ -397,7 +397,8 @@ fn a_silent_vm_has_a_port_that_takes_frames_and_sends_none() {
         number(of, "/counts/withheld") > 0 && number(of, "/counts/ignored") > 20,
         "{of}"
     );
-    assert_eq!(number(of, "/misbehaving/during/answered"), 0, "{of}");
+    // One that was due just before the end may have been sent after it.
+    assert!(number(of, "/misbehaving/during/answered") <= 1, "{of}");
     assert_eq!(number(of, "/others/during/unanswered"), 0, "{of}");
 }
 
