@@ -147,26 +147,12 @@ pub fn share_over_load(
     let step = nice_step((greatest / 5.0).max(1e-4));
     let steps = (greatest / step).ceil().max(1.0);
     let levels = (0..=steps as u32).map(|level| f64::from(level) * step);
+    let loads: Marks<'_> = (marked(x, ticks), &|load| show(*load));
+    let shares: Marks<'_> = (marked(0.0..steps * step, levels.collect()), &|share| {
+        percent(*share)
+    });
     draw(size, |area| {
-        let mut chart = frame(area)
-            .build_cartesian_2d(
-                marked(x, ticks),
-                marked(0.0..steps * step, levels.collect()),
-            )
-            .map_err(refused)?;
-        chart
-            .configure_mesh()
-            .axis_style(INK)
-            .bold_line_style(GRID)
-            .light_line_style(TRANSPARENT)
-            .label_style(("sans-serif", 15, &INK))
-            .x_label_formatter(&|load| show(*load))
-            .y_label_formatter(&|share| percent(*share))
-            .draw()
-            .map_err(refused)?;
-        let series = LineSeries::new(line.iter().copied(), COLORS[0].stroke_width(2));
-        chart.draw_series(series).map_err(refused)?;
-        Ok(())
+        lines_between(area, loads, shares, std::slice::from_ref(line))
     })
 }
 
@@ -244,22 +230,41 @@ fn lines_on(
     let values = || lines.iter().flatten().map(|(_, nanos)| *nanos);
     let least = values().fold(f64::INFINITY, f64::min);
     let axis = Axis::new(least.min(1e18), values().fold(0.0, f64::max), 8);
-    let mut chart = frame(area)
-        .build_cartesian_2d(marked(x, ticks), marked(axis.range(), axis.ticks()))
-        .map_err(refused)?;
+    let placed = |line: &Line| line.iter().map(|(x, y)| (*x, axis.position(*y))).collect();
+    let placed: Vec<Line> = lines.iter().map(placed).collect();
+    let nanos = marked(axis.range(), axis.ticks());
+    let label_of_nanos = |y: &f64| axis.label(*y);
+    lines_between(
+        area,
+        (marked(x, ticks), label),
+        (nanos, &label_of_nanos),
+        &placed,
+    )
+}
+
+/// An axis and the words at its marks.
+type Marks<'a> = (Marked, &'a dyn Fn(&f64) -> String);
+
+/// Draws lines between two axes.
+fn lines_between(
+    area: &Area<'_>,
+    (x, label_of_x): Marks<'_>,
+    (y, label_of_y): Marks<'_>,
+    lines: &[Line],
+) -> io::Result<()> {
+    let mut chart = frame(area).build_cartesian_2d(x, y).map_err(refused)?;
     chart
         .configure_mesh()
         .axis_style(INK)
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .label_style(("sans-serif", 15, &INK))
-        .x_label_formatter(label)
-        .y_label_formatter(&|y| axis.label(*y))
+        .x_label_formatter(&label_of_x)
+        .y_label_formatter(&label_of_y)
         .draw()
         .map_err(refused)?;
     for (line, color) in lines.iter().zip(COLORS) {
-        let points = line.iter().map(|(x, nanos)| (*x, axis.position(*nanos)));
-        let series = LineSeries::new(points, color.stroke_width(2));
+        let series = LineSeries::new(line.iter().copied(), color.stroke_width(2));
         chart.draw_series(series).map_err(refused)?;
     }
     Ok(())
