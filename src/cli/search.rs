@@ -66,7 +66,7 @@ pub(super) fn request(
     words: &Words,
     matches: &ArgMatches<'_>,
 ) -> Result<Request, UsageError> {
-    let mut given = super::settings(words, matches);
+    let given = super::settings(words, matches);
     let operands: Vec<&str> = matches
         .values_of(app::OPERAND)
         .into_iter()
@@ -135,9 +135,6 @@ pub(super) fn request(
     let reports = files::destinations(&given, &inputs, check_search)?;
     let (json, quiet) = (given.switch("json")?, given.switch("quiet")?);
     let is_dry_run = given.switch("dry-run")?;
-    if is_rate && given.get("warmup").is_none() && !names_warmup(file.as_ref()) {
-        given.add_flag("warmup", WARM_UP);
-    }
     let trials = Trials {
         command,
         axis,
@@ -161,12 +158,6 @@ pub(super) fn request(
         true => Request::Print(asked.describe(&plan)),
         false => Request::Search(Box::new(asked)),
     })
-}
-
-/// Returns true if a scenario says itself how long pings are sent before they count.
-fn names_warmup(file: Option<&(String, String)>) -> bool {
-    let mut lines = file.into_iter().flat_map(|(_, text)| text.lines());
-    lines.any(|line| line.trim_start().starts_with("warmup"))
 }
 
 fn goals(given: &Settings) -> Result<Vec<Goal>, UsageError> {
@@ -244,10 +235,18 @@ impl Trials {
             add(name, text);
         }
         add("duration", format!("{}ns", duration.as_nanos()));
+        let file = file.transpose()?.unwrap_or_default();
+        let is_said = given
+            .get("warmup")
+            .or(file.settings.get("warmup"))
+            .is_some();
+        if self.axis == RATE && !is_said {
+            given.add_flag("warmup", WARM_UP);
+        }
         let runs = Runs {
             command: self.command.clone(),
             quiet_flag: String::new(),
-            file: file.transpose()?.unwrap_or_default(),
+            file,
             inputs: Vec::new(),
         };
         runs.plan(&given).map(|(experiment, _)| experiment)
