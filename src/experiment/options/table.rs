@@ -135,13 +135,16 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Lab, CommandLine)
         .help("Run on so many cores at once: a process on each, one report")
         .details(
-            "The VMs are divided among the processes, which share one lab: rank R of N has vmI for I from R·n/N to before              (R+1)·n/N of n VMs. Flows within one process are as fast as without; a flow to a VM of another costs more. Not              with --fabric sim or xdp.",
+            "The VMs are divided among the processes, which share one lab: rank R of N has vmI for I from R·n/N to before \
+             (R+1)·n/N of n VMs. Flows within one process are as fast as without; a flow to a VM of another costs more. Not \
+             with --fabric sim or xdp.",
         ),
     value("rank", "auto|R/N", Text)
         .place(Lab, CommandLine)
         .help("Run as rank R of N that a launcher starts with the same words")
         .details(
-            "auto: what Slurm, MPI's launchers, torchrun or a Kubernetes Indexed Job say in the environment. Each rank has a              lab of its own, unless --join or a switch connects them. Rank 0 tells the report of all.",
+            "auto: what Slurm, MPI's launchers, torchrun or a Kubernetes Indexed Job say in the environment. Each rank has a \
+             lab of its own, unless --join or a switch connects them. Rank 0 tells the report of all.",
         ),
     value("ranks", "N", Whole)
         .place(Lab, CommandLine)
@@ -153,7 +156,8 @@ pub const OPTIONS: &[OptionSpec] = &[
             "MASTER_ADDR and MASTER_PORT, or the first host of Slurm's step",
         ))
         .details(
-            "A path is that of a Unix socket. Messages are authenticated by a secret, and not encrypted: use a tunnel where              others must not read them.",
+            "A path is that of a Unix socket. Messages are authenticated by a secret, and not encrypted: use a tunnel where \
+             others must not read them.",
         ),
     value("meet-secret-file", "FILE", Path)
         .place(Lab, CommandLine)
@@ -162,7 +166,8 @@ pub const OPTIONS: &[OptionSpec] = &[
             "the environment variable TAP_REACTOR_MEET_SECRET",
         ))
         .details(
-            "A line of 16 characters or more, as 'openssl rand -hex 32' prints it, in a file that only its owner can read.              Needed where --meet is neither a path nor a loopback address.",
+            "A line of 16 characters or more, as 'openssl rand -hex 32' prints it, in a file that only its owner can read. \
+             Needed where --meet is neither a path nor a loopback address.",
         ),
     value("netns", "NAME", Text)
         .place(Lab, Run)
