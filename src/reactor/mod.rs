@@ -63,6 +63,8 @@ const SAME_WISH: Duration = Duration::from_millis(100);
 /// For so long the drops that the poll reports wait for others. As long as one has not been looked at, the kernel wakes nobody
 /// for the next, which takes it longer than all else that it does to tell of one.
 const DROPS_WAIT: Duration = Duration::from_millis(1);
+/// What has become of links waits no longer for VMs that move.
+const LONGEST_UNLOOKED: Duration = Duration::from_millis(10);
 
 /// The reason why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,6 +126,8 @@ pub struct Reactor {
     /// Time at which [`Reactor::run`] returned because of a client.
     called_at: Option<Instant>,
     fabric_news: FabricNews,
+    /// When that was last looked at.
+    looked_at: Instant,
     /// The time by which the drops that the poll has reported are looked at.
     drops_at: Option<Instant>,
     /// Clients of the control socket that the poll has reported.
@@ -206,6 +210,7 @@ impl Reactor {
             has_news: false,
             called_at: None,
             fabric_news: FabricNews::default(),
+            looked_at: Instant::ZERO,
             drops_at: None,
             ready: Ready::default(),
             hears_ranks: false,
@@ -363,10 +368,11 @@ impl Reactor {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, self.next_look));
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events(hypervisor)?;
-        if self.fabric_news.moves {
-            // Until the VM has announced itself, nobody reaches it.
+        let has_moved = std::mem::take(&mut self.fabric_news.moves);
+        if has_moved {
+            // Until the VM has announced itself, nobody reaches it; and now its peers' pings are worth a read again.
             hypervisor.end_moves(false);
-            self.fabric_news.moves = false;
+            self.prediction.hit();
         }
         self.check_unwatched(hypervisor)?;
         self.pass_due(hypervisor);
@@ -387,7 +393,7 @@ impl Reactor {
             self.send_due(hypervisor);
         }
         // Frames can't wait, and of what has become of links it is known only that it is past.
-        if self.fabric_news != FabricNews::default() {
+        if self.has_news_to_look_at(hypervisor) && !has_moved {
             self.look_at_fabric(hypervisor);
         }
         if let Some(pause) = self.pauses.look_back() {
@@ -402,10 +408,20 @@ impl Reactor {
         Ok(now)
     }
 
+    /// Returns true if there is something to look at that the poll has reported of the fabric. As long as a VM moves it can wait,
+    /// for some time: most of it is of that move.
+    #[inline]
+    fn has_news_to_look_at<F: Fabric>(&self, hypervisor: &Hypervisor<F>) -> bool {
+        self.fabric_news != FabricNews::default()
+            && (!hypervisor.is_any_under_way()
+                || self.polled_at >= self.looked_at + LONGEST_UNLOOKED)
+    }
+
     /// Has the hypervisor look at what the poll has reported of the fabric.
     #[cold]
     fn look_at_fabric<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
         let news = std::mem::take(&mut self.fabric_news);
+        self.looked_at = self.polled_at;
         if news.links {
             hypervisor.look_at_links(self.polled_at);
         }

@@ -31,11 +31,12 @@ impl Reactor {
         deadline: Option<Instant>,
     ) -> Result<(), SystemError> {
         let has_work = !self.undrained.is_empty();
+        let can_wait = !has_work && !self.has_news_to_look_at(hypervisor);
         let is_near = deadline.is_some_and(|deadline| deadline <= now + NEAR);
         let unread = std::mem::take(&mut self.unread);
         // A reply may be queued already, so the poll must not wait.
         let may_have_come = unread != Unread::Nothing;
-        let timeout = if has_work || is_near || may_have_come || self.busy_poll.goes_on(now) {
+        let timeout = if !can_wait || is_near || may_have_come || self.busy_poll.goes_on(now) {
             Some(Duration::ZERO)
         } else {
             let now = self.let_write(hypervisor, now, true);
