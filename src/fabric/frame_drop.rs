@@ -1,6 +1,8 @@
 //! Frames that the kernel dropped on their way from VM to VM, as it tells of them itself.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -58,35 +60,42 @@ pub struct FrameDrops {
 }
 
 /// A name of the kernel's: of a device, a function or a reason. What is longer than 47 bytes is cut off.
+///
+/// The same name is kept once, for as long as the process runs, so that many drops of the same kind cost no more than one. The
+/// first [`MOST_NAMES`] are kept; any other is `…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KernelName {
-    length: u8,
-    bytes: [u8; KernelName::MOST],
-}
+pub struct KernelName(&'static str);
+
+/// Names that are kept.
+const MOST_NAMES: usize = 1 << 14;
+
+static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 impl KernelName {
     const MOST: usize = 47;
+    /// No name.
+    pub const EMPTY: KernelName = KernelName("");
 
     /// Keeps `name`.
     pub fn new(name: &str) -> KernelName {
-        let mut length = name.len().min(KernelName::MOST);
-        while !name.is_char_boundary(length) {
-            length -= 1;
+        let name = name
+            .get(..name.floor_char_boundary(KernelName::MOST))
+            .unwrap_or_default();
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = names.get(name) {
+            return KernelName(kept);
         }
-        let mut bytes = [0; KernelName::MOST];
-        for (byte, of_name) in bytes.iter_mut().zip(name.bytes().take(length)) {
-            *byte = of_name;
+        if names.len() >= MOST_NAMES {
+            return KernelName("…");
         }
-        KernelName {
-            length: length as u8,
-            bytes,
-        }
+        let kept = Box::leak(name.into());
+        names.insert(kept);
+        KernelName(kept)
     }
 
     /// Returns the name.
-    pub fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..self.length.into()).unwrap_or_default();
-        std::str::from_utf8(bytes).unwrap_or_default()
+    pub const fn as_str(self) -> &'static str {
+        self.0
     }
 }
 
@@ -147,6 +156,8 @@ mod tests {
         let long = "x".repeat(46) + "ä";
         for (name, kept) in [("", ""), ("br0", "br0"), (&long, &long[..46])] {
             assert_eq!(KernelName::new(name).as_str(), kept);
+            let again = KernelName::new(&name.to_owned());
+            assert!(std::ptr::eq(KernelName::new(name).as_str(), again.as_str()));
         }
         for length in [0, 1, 95, 96, 97, 9_000] {
             let frame: Vec<u8> = (0..length).map(|byte| byte as u8).collect();

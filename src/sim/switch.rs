@@ -164,7 +164,7 @@ impl Switch {
             at,
             place: DropPlace::Port(vm),
             reason: KernelName::new(reason),
-            function: KernelName::new(""),
+            function: KernelName::EMPTY,
             frame: FrameHead::new(frame),
         });
     }

@@ -320,8 +320,9 @@ impl LabConfig {
 
     /// The inverse of [`LabConfig::tap_name`].
     pub(super) fn tap_index(&self, name: &str) -> Option<u32> {
-        let index = name.strip_prefix(&self.tap_prefix)?.parse().ok()?;
-        (self.tap_name(index) == name).then_some(index)
+        let digits = name.strip_prefix(&self.tap_prefix)?;
+        let is_plain = !digits.starts_with(['+', '0']) || digits == "0";
+        digits.parse().ok().filter(|_| is_plain)
     }
 }
 

@@ -7,13 +7,16 @@ use rustc_hash::FxHashMap;
 use super::evidence::Key;
 
 /// Values of the pings that one was kept of last.
+///
+/// They lie in the order in which they came, so that a new one, and the oldest, which makes room for it, are where the last ones
+/// were; by key there are only their numbers.
 #[derive(Debug)]
 pub(super) struct Bounded<T> {
-    /// The values, each with the number of its entry.
-    values: FxHashMap<Key, (u64, T)>,
-    /// The entries, the oldest first; the values of some have been taken since.
-    order: VecDeque<(u64, Key)>,
-    next: u64,
+    /// The values, the oldest first; some have been taken since.
+    values: VecDeque<Option<(Key, T)>>,
+    /// The number of the first of them.
+    first: u64,
+    numbers: FxHashMap<Key, u64>,
     limit: usize,
 }
 
@@ -21,56 +24,78 @@ impl<T> Bounded<T> {
     /// Keeps nothing yet, and up to `limit` values.
     pub(super) fn new(limit: usize) -> Bounded<T> {
         Bounded {
-            values: FxHashMap::default(),
-            order: VecDeque::new(),
-            next: 0,
+            values: VecDeque::new(),
+            first: 0,
+            numbers: FxHashMap::default(),
             limit,
         }
     }
 
     /// Returns the value of `key`.
     pub(super) fn get(&self, key: Key) -> Option<&T> {
-        self.values.get(&key).map(|(_, value)| value)
+        let place = self.place(*self.numbers.get(&key)?);
+        let (_, value) = self.values.get(place)?.as_ref()?;
+        Some(value)
     }
 
     /// The same, to be changed.
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        self.values.get_mut(&key).map(|(_, value)| value)
+        let place = self.place(*self.numbers.get(&key)?);
+        let (_, value) = self.values.get_mut(place)?.as_mut()?;
+        Some(value)
     }
 
     /// Keeps the value of `key`, in place of the one that it has. The oldest value leaves if there is no room.
     pub(super) fn insert(&mut self, key: Key, value: T) {
-        self.values.insert(key, (self.next, value));
-        self.order.push_back((self.next, key));
-        self.next += 1;
-        if self.values.len() > self.limit {
-            self.drop_oldest();
+        let number = self.first + self.values.len() as u64;
+        self.values.push_back(Some((key, value)));
+        if let Some(before) = self.numbers.insert(key, number) {
+            self.take(before);
         }
-        if self.order.len() > 2 * self.limit {
-            let values = &self.values;
-            self.order
-                .retain(|(number, key)| is_of(values, *number, key));
+        if self.numbers.len() > self.limit
+            && let Some((oldest, _)) = self.values.pop_front().flatten()
+        {
+            self.first += 1;
+            self.numbers.remove(&oldest);
+        }
+        self.drop_taken();
+        if self.values.len() > 2 * self.limit {
+            self.close_up();
         }
     }
 
     /// Takes the value of `key`.
     pub(super) fn remove(&mut self, key: Key) -> Option<T> {
-        self.values.remove(&key).map(|(_, value)| value)
+        let number = self.numbers.remove(&key)?;
+        let value = self.take(number);
+        self.drop_taken();
+        value
     }
 
-    fn drop_oldest(&mut self) {
-        while let Some((number, key)) = self.order.pop_front() {
-            if is_of(&self.values, number, &key) {
-                self.values.remove(&key);
-                return;
-            }
+    fn place(&self, number: u64) -> usize {
+        (number - self.first) as usize
+    }
+
+    fn take(&mut self, number: u64) -> Option<T> {
+        let place = self.place(number);
+        let (_, value) = self.values.get_mut(place)?.take()?;
+        Some(value)
+    }
+
+    /// Has the oldest value be the first: [`Bounded::insert`] relies on that.
+    fn drop_taken(&mut self) {
+        while let Some(None) = self.values.front() {
+            self.values.pop_front();
+            self.first += 1;
         }
     }
-}
 
-/// Returns true if the entry with that number is the one of the value of `key`.
-fn is_of<T>(values: &FxHashMap<Key, (u64, T)>, number: u64, key: &Key) -> bool {
-    values.get(key).is_some_and(|(of, _)| *of == number)
+    /// Leaves no room between the values. Takes time proportional to their number.
+    fn close_up(&mut self) {
+        self.values.retain(Option::is_some);
+        let keys = self.values.iter().flatten().map(|(key, _)| *key);
+        self.numbers = keys.zip(self.first..).collect();
+    }
 }
 
 #[cfg(test)]
@@ -102,7 +127,7 @@ mod tests {
         for number in 1..1_000 {
             values.insert(key(number), number);
             assert_eq!(values.remove(key(number)), Some(number));
-            assert!(values.order.len() <= 20);
+            assert!(values.values.len() <= 20);
         }
         assert_eq!(values.remove(key(0)), Some(0));
     }

@@ -149,16 +149,13 @@ impl DropWatch {
             let Some(item) = self.events.next() else {
                 break;
             };
-            let Some(event) = Event::read(&item) else {
+            let Some(event) = Event::read(&item, &place_of) else {
                 continue;
             };
             drop(item);
             drops.push(FrameDrop {
                 at: event.at,
-                place: match event.device.as_str() {
-                    "" => DropPlace::Nowhere,
-                    name => place_of(name),
-                },
+                place: event.place,
                 reason: self.reason(event.reason),
                 function: self.function(event.location),
                 frame: event.frame,
@@ -247,12 +244,12 @@ struct Event {
     at: Instant,
     location: u64,
     reason: u32,
-    device: KernelName,
+    place: DropPlace,
     frame: FrameHead,
 }
 
 impl Event {
-    fn read(bytes: &[u8]) -> Option<Event> {
+    fn read(bytes: &[u8], place_of: impl Fn(&str) -> DropPlace) -> Option<Event> {
         let u16_at = |at: usize| Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
         let u32_at = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
         let u64_at = |at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
@@ -263,7 +260,11 @@ impl Event {
             at: Instant::from_nanos(u64_at(0)?),
             location: u64_at(8)?,
             reason: u32_at(16)?,
-            device: KernelName::new(&device.to_string_lossy()),
+            place: match device.to_str() {
+                Ok("") => DropPlace::Nowhere,
+                Ok(name) => place_of(name),
+                Err(_) => place_of(&device.to_string_lossy()),
+            },
             frame: match u32_at(24)? as u16 {
                 0 => FrameHead::new(frame),
                 protocol => tagged(frame, protocol.to_ne_bytes(), u16_at(22)?.to_be_bytes()),
