@@ -257,7 +257,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         path: "/misbehaviours",
         id: "listMisbehaviours",
-        doc: "The misbehaviours of the run so far, those that have ended included",
+        doc: "The misbehaviours of the run so far, those that have ended included, and those of the present phase that are to come",
         query: PAGED,
         response: Content::Json(schema::<List<MisbehaviourSummary>>),
         handle: |lab, call| json(status::OK, &lab.misbehaviours(call.page()?)),
@@ -280,7 +280,7 @@ pub const ROUTES: &[Route] = &[
         method: "DELETE",
         path: "/misbehaviours/{vm}",
         id: "behave",
-        doc: "Ends the misbehaviours of VMs",
+        doc: "Ends the misbehaviours of VMs, and cancels those of the present phase that are to come",
         path_doc: "VMs: vm3, vm[0-9], all, or the name of a group",
         query: PAGED,
         response: Content::Json(schema::<List<MisbehaviourSummary>>),

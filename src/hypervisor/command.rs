@@ -140,7 +140,7 @@ impl<F: Fabric> Hypervisor<F> {
                 let begun = self.misbehave(now, vm, misbehaviour, lasts);
                 begun.map_err(CommandError::Refused)?;
             }
-            Command::Behave(vms) => self.behave(now, &vms),
+            Command::Behave(vms) => self.behave_from(now, &vms),
             Command::Observe(instrument) => {
                 return Ok(Outcome::Instrument(self.observe(now, instrument)));
             }

@@ -154,6 +154,20 @@ impl Lifecycle {
         self.misbehaving.retain(|other| *other != vm);
     }
 
+    /// The misbehaviours of the present phase that are still to come, the earliest first: when each is due.
+    pub(super) fn misbehaviours(&self) -> impl Iterator<Item = (Instant, VmId, Misbehaviour)> {
+        self.due.iter().filter_map(|(at, vm, due)| match due {
+            Due::Misbehave(misbehaviour, _) => Some((*at, *vm, *misbehaviour)),
+            _ => None,
+        })
+    }
+
+    /// Cancels the misbehaviours of `vms` that are still to come.
+    pub(super) fn forget_misbehaviours_to_come(&mut self, vms: &[VmId]) {
+        self.due
+            .retain(|(_, vm, due)| !matches!(due, Due::Misbehave(..)) || !vms.contains(vm));
+    }
+
     /// Takes the misbehaviours of a phase that is over: the VMs that misbehave, and what others were still to do.
     pub(super) fn take_misbehaviours_of_phase(&mut self) -> (Vec<VmId>, Vec<(VmId, Misbehaviour)>) {
         let mut unbegun = Vec::new();
@@ -372,7 +386,10 @@ impl<F: Fabric> Hypervisor<F> {
                         self.misbehave_as_planned(now, (due, vm), misbehaviour, lasts);
                         return Ok(true);
                     }
-                    Some((_, vm, Due::Behave)) => Command::Behave(vec![vm]),
+                    Some((_, vm, Due::Behave)) => {
+                        self.behave(now, &[vm]);
+                        return Ok(true);
+                    }
                     Some((.., Due::Presence(Change::Stop))) | None => return Ok(false),
                 },
             };

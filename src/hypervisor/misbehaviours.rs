@@ -100,6 +100,17 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
+    /// The misbehaviours of the present phase that are still to come, the earliest first: when each is due, and of which VM.
+    pub fn misbehaviours_to_come(&self) -> impl Iterator<Item = (Instant, VmId, Misbehaviour)> {
+        self.lifecycle.misbehaviours()
+    }
+
+    /// Has `vms` misbehave no more from `now` on, neither now nor as planned in this phase.
+    pub(super) fn behave_from(&mut self, now: Instant, vms: &[VmId]) {
+        self.lifecycle.forget_misbehaviours_to_come(vms);
+        self.behave(now, vms);
+    }
+
     /// Ends the misbehaviours of `vms` at `now`.
     pub(super) fn behave(&mut self, now: Instant, vms: &[VmId]) {
         for vm in vms {

@@ -203,6 +203,7 @@ pub fn whole() -> Report {
                 kind: "silent".to_owned(),
                 what: "silent".to_owned(),
                 began_ns: 1,
+                to_come: false,
                 ended_ns: Some(2),
                 refused: Some("why".to_owned()),
                 counts: [(Misdeed::Sent, 3)].into(),

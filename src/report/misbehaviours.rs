@@ -12,7 +12,7 @@ use crate::record::{
     Latency, LatencySummary, LeanLatency, Response, Responses, SparseLatency, Window,
 };
 use crate::time::Instant;
-use crate::vm::{Misdeed, VmId};
+use crate::vm::{Misbehaviour, Misdeed, VmId};
 
 /// A misbehaviour of a VM.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -26,8 +26,11 @@ pub struct MisbehaviourSummary {
     pub kind: String,
     /// What it did, such as `arp-flood 1000/s`.
     pub what: String,
-    /// When it began, in nanoseconds since the first ping could be sent.
+    /// When it began, or is to, in nanoseconds since the first ping could be sent.
     pub began_ns: u64,
+    /// It is still to come; absent if it has begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_come: bool,
     /// When it ended, by the same clock; absent if it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ns: Option<u64>,
@@ -47,9 +50,27 @@ impl MisbehaviourSummary {
             kind: record.misbehaviour.name().to_owned(),
             what: record.misbehaviour.to_string(),
             began_ns: record.began.nanos_since(start),
+            to_come: false,
             ended_ns: record.ended.map(|ended| ended.nanos_since(start)),
             refused: record.refused.clone(),
             counts: record.misdeeds.iter().collect(),
+        }
+    }
+
+    /// That of one that is due `at`, with times since `start`.
+    pub fn planned(
+        (at, vm, misbehaviour): (Instant, VmId, Misbehaviour),
+        start: Instant,
+    ) -> MisbehaviourSummary {
+        MisbehaviourSummary {
+            vm,
+            kind: misbehaviour.name().to_owned(),
+            what: misbehaviour.to_string(),
+            began_ns: at.nanos_since(start),
+            to_come: true,
+            ended_ns: None,
+            refused: None,
+            counts: BTreeMap::new(),
         }
     }
 

@@ -185,7 +185,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "misbehaviours",
-        about: "The misbehaviours of VMs so far, and what they have done",
+        about: "The misbehaviours of VMs so far, what they have done, and those to come",
         run: misbehave::misbehaviours,
         ..PLAIN
     },
@@ -199,7 +199,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "behave",
         operands: &[needed("VMS", OperandKind::Vms)],
-        about: "Ends the misbehaviours of VMs: vm9, vm[0-9], all or a group",
+        about: "Ends the misbehaviours of VMs, those to come too: vm9, vm[0-9], all or a group",
         run: misbehave::behave,
         ..PLAIN
     },

@@ -45,7 +45,11 @@ fn words(all: &[MisbehaviourSummary]) -> String {
             each.vm.to_string(),
             escaped(&each.what),
             span(each.began_ns),
-            each.lasted_ns().map_or_else(|| "goes on".to_owned(), span),
+            match (each.to_come, each.lasted_ns()) {
+                (true, _) => "to come".to_owned(),
+                (false, None) => "goes on".to_owned(),
+                (false, Some(lasted)) => span(lasted),
+            },
             match &each.refused {
                 Some(why) => format!("nothing: {}", escaped(why)),
                 None => each.done(),

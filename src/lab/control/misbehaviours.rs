@@ -15,13 +15,16 @@ where
     D: Driver<F>,
     SystemError: From<F::Error>,
 {
-    /// The misbehaviours of the run so far.
+    /// The misbehaviours of the run so far, and behind them those of the present phase that are still to come.
     pub(super) fn list_misbehaviours(&mut self, page: Page) -> List<MisbehaviourSummary> {
         let start = self.lab.start;
+        let to_come: Vec<_> = self.lab.hypervisor.misbehaviours_to_come().collect();
         let records = self.lab.hypervisor.fabric().misbehaviours();
-        List::of(page, records.len(), |index| {
-            let record = records.get(index)?;
-            Some(MisbehaviourSummary::of(record, start))
+        List::of(page, records.len() + to_come.len(), |index| {
+            Some(match records.get(index) {
+                Some(record) => MisbehaviourSummary::of(record, start),
+                None => MisbehaviourSummary::planned(*to_come.get(index - records.len())?, start),
+            })
         })
     }
 

@@ -1014,6 +1014,45 @@ fn vms_that_misbehave_before_one_that_can_not_are_told() {
 }
 
 #[test]
+fn misbehaviours_to_come_are_told_and_cancelled() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("lab.sock");
+    let scenario = "vms = 3\nping = 'vm0:vm1'\nrate = 100\nduration = '1h'\n\
+                    misbehave = ['vm2:silent@5s+1s', 'vm1:silent@3s+1s']";
+    let (mut lab, _folder) = lab_of(scenario, &socket, folder);
+    // The VM, when, whether it is to come and whether it has ended.
+    let told = |response: &Response| -> Vec<(String, u64, bool, bool)> {
+        let document = document(response);
+        let items = document["items"].as_array().unwrap();
+        assert_eq!(document["total"], items.len());
+        let row = |item: &Value| {
+            let vm = item["vm"].as_str().unwrap().to_owned();
+            let is_to_come = item["to_come"] == true;
+            (
+                vm,
+                item["began_ns"].as_u64().unwrap() / 1_000_000_000,
+                is_to_come,
+                item["ended_ns"].is_u64(),
+            )
+        };
+        items.iter().map(row).collect()
+    };
+    let row = |vm: &str, seconds: u64, is_to_come, has_ended| {
+        (vm.to_owned(), seconds, is_to_come, has_ended)
+    };
+    let all = told(&ask(&mut lab, "GET", "/misbehaviours", ""));
+    assert_eq!(
+        all,
+        [row("vm1", 3, true, false), row("vm2", 5, true, false)]
+    );
+    let left = ask(&mut lab, "DELETE", "/misbehaviours/vm2", "");
+    assert_eq!(told(&left), [row("vm1", 3, true, false)]);
+    pass(&mut lab, Duration::from_secs(6));
+    let over = told(&ask(&mut lab, "GET", "/misbehaviours", ""));
+    assert_eq!(over, [row("vm1", 3, false, true)]);
+}
+
+#[test]
 fn moves_to_come_are_told_behind_those_that_were_made_and_can_be_ended() {
     let (mut lab, _folder) = lab();
     for order in ["vm0:leaf1,every=1s", "vm1:leaf1,every=10s"] {
