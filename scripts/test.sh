@@ -158,10 +158,13 @@ fi
 target=${CARGO_TARGET_DIR:-target}
 reports=$target/tmp/report-files
 python=$target/check-venv/bin/python
-if ! "$python" -c 'import hdrh, MLRsearch' 2>/dev/null; then
+if ! "$python" -c 'import hdrh, MLRsearch, mypy' 2>/dev/null; then
     step python3 -m venv "$target/check-venv"
-    step "$python" -m pip install --quiet 'hdrhistogram==0.10.*' 'MLRsearch==1.2.*'
+    step "$python" -m pip install --quiet 'hdrhistogram==0.10.*' 'MLRsearch==1.2.*' 'mypy==1.*'
 fi
+# The client of the control socket in Python, with a lab of its own.
+step "$python" -m mypy --strict scripts/python/tap_reactor.py scripts/python/test_tap_reactor.py
+TAP_REACTOR=$(realpath "$target/debug/tap-reactor") step "$python" -m unittest discover scripts/python
 step "$python" scripts/check-hdr.py "$reports/run.json"
 step "$python" scripts/check-mlrsearch.py "$target/debug/tap-reactor"
 step scripts/check-html.sh "$reports/run.html" "$reports/compare.html" \
