@@ -264,6 +264,11 @@ impl Experiment {
             let why = "each process has a table of ports of its own; expected --fabric bridge, or one core";
             return Err(refused("--fabric xdp in one lab", why));
         }
+        let has_address = self.lab.host_address.is_some() || self.lab.host_address6.is_some();
+        if !is_shared && self.lab.outside.is_some() && has_address {
+            let why = "the bridge of each rank would have it";
+            return Err(refused("--host-address on joined labs", why));
+        }
         if self.splits_path {
             return Err(refused(
                 "--path-split",
@@ -298,6 +303,7 @@ impl Experiment {
         let transitions = self.phases.iter().flat_map(|phase| &phase.transitions);
         let changing: std::collections::HashSet<VmId> = transitions.map(|each| each.vm).collect();
         let meets = is_shared
+            || self.lab.outside.is_some()
             || self.lab.prepared != Prepared::Nothing
             || self.lab.fabric == FabricKind::None;
         for flow in &self.flows {
@@ -323,8 +329,8 @@ impl Experiment {
             }
             let (source, who) = (flow.source, format!("{target} of rank {other}"));
             let why = if !meets {
-                "each rank has a lab of its own; expected --cores for one lab, or --join or --fabric none for a switch that \
-                 connects them"
+                "each rank has a lab of its own; expected --cores for one lab, or --uplink, --join or --fabric none for a \
+                 network that connects them"
             } else if self.vm_defaults.leases(flow.version) {
                 "whose address a DHCP server chooses; expected pings within one rank"
             } else if changing.contains(&target) {

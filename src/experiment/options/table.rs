@@ -516,6 +516,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("VMs on one bridge; more form a tree of bridges")
         .only(&["bridge"])
         .default(Default::Number(DEFAULT_PORTS_PER_BRIDGE as u64)),
+    value("uplink", "IFACE", Text)
+        .place(Fabric, Run)
+        .help("Connect the bridge to what is behind a network interface")
+        .only(&["bridge"])
+        .details(
+            "A network card, a veth or a VXLAN device of the namespace that the program is started in, which is up and has no \
+             addresses. It stays there as it is, and a port of the bridge stands on it (macvlan, passthru) while the lab lives. \
+             Needs root.",
+        ),
     value("txqueuelen", "FRAMES", Whole)
         .place(Fabric, Run)
         .help("Frames that wait for a VM before more are dropped")

@@ -13,8 +13,8 @@ use super::{Experiment, FlowPlan};
 use crate::hypervisor::AttributeLoss;
 use crate::load::Target;
 use crate::system::{
-    ExistingBridge, FabricKind, LabConfig, NetnsChoice, Prepared, SystemError, available_bytes,
-    validate_interface_name,
+    ExistingBridge, ExistingLink, FabricKind, LabConfig, NetnsChoice, Prepared, SystemError,
+    available_bytes, validate_interface_name,
 };
 use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
@@ -33,6 +33,7 @@ mod memberships;
 mod misbehaviours;
 mod moves;
 mod neighbours;
+mod outside;
 mod path_split;
 mod phases;
 mod places;
@@ -89,6 +90,8 @@ struct Surroundings {
     free_memory: Option<u64>,
     /// Looks up a bridge that exists.
     find_bridge: fn(&NetnsChoice, &str) -> Result<ExistingBridge, SystemError>,
+    /// Looks up an interface that exists.
+    find_link: fn(&str) -> Result<ExistingLink, SystemError>,
 }
 
 impl Surroundings {
@@ -96,6 +99,7 @@ impl Surroundings {
         Surroundings {
             free_memory: available_bytes(),
             find_bridge: ExistingBridge::find,
+            find_link: ExistingLink::find,
         }
     }
 }
@@ -141,6 +145,7 @@ fn plan_flows(
     let memberships = memberships::memberships(scenario, &groups, count)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
+    outside::check(settings, &lab, surroundings.find_link)?;
     let instruments = instruments::instruments(settings, &groups, count)?;
     let listen = listen::listen(settings)?;
     let seed = settings
@@ -302,6 +307,7 @@ fn lab(
             (None, true) => Prepared::BridgeAndTaps,
             (None, false) => Prepared::Nothing,
         },
+        outside: outside::outside(settings)?,
         tx_queue_length: queue_length(settings)?,
         fabric,
         ports_per_bridge: match fabric {
