@@ -118,6 +118,12 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             outside_name(&lab.bridge),
             lab.bridge
         )?,
+        Some(Outside::Underlay(underlay)) => writeln!(
+            out,
+            "     {} of bridge {} leads to other labs by {underlay}",
+            outside_name(&lab.bridge),
+            lab.bridge
+        )?,
         None => {}
     }
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {

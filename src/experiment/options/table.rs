@@ -525,6 +525,15 @@ pub const OPTIONS: &[OptionSpec] = &[
              addresses. It stays there as it is, and a port of the bridge stands on it (macvlan, passthru) while the lab lives. \
              Needs root.",
         ),
+    value("underlay", "vxlan:VNI,PEERS", Text)
+        .place(Fabric, Run)
+        .help("Connect the labs of several hosts by a VXLAN")
+        .only(&["bridge"])
+        .details(
+            "vxlan:VNI,PEER[,PEER…] with the addresses or names of the hosts, that of each host itself among them; in the order \
+             of the ranks, each knows where every VM is. Or vxlan:VNI,group=239.1.1.1,dev=eth0. Pings begin when frames of all \
+             ranks have come through. Needs root.",
+        ),
     value("txqueuelen", "FRAMES", Whole)
         .place(Fabric, Run)
         .help("Frames that wait for a VM before more are dropped")

@@ -22,6 +22,7 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ("host-address", "which changes the bridge"),
     ("vlan-filtering", "which changes the bridge"),
     ("uplink", "which changes the bridge"),
+    ("underlay", "which changes the bridge"),
 ];
 
 /// The setting that names the bridge: the only value of `--join` that is no multicast group.

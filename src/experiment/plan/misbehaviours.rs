@@ -72,7 +72,8 @@ pub(super) fn check_lab(settings: &Settings, lab: &LabConfig) -> Result<(), Sett
     let shared = match &lab.netns {
         _ if lab.prepared != Prepared::Nothing => "the bridge is somebody else's".to_owned(),
         _ if lab.outside.is_some() => {
-            let why = "a port of the bridge leads to others; expected no --uplink";
+            let why =
+                "a port of the bridge leads to others; expected no --uplink and no --underlay";
             return Err(setting.error(why));
         }
         NetnsChoice::Private => return Ok(()),

@@ -14,7 +14,7 @@ use crate::hypervisor::AttributeLoss;
 use crate::load::Target;
 use crate::system::{
     ExistingBridge, ExistingLink, FabricKind, LabConfig, NetnsChoice, Prepared, SystemError,
-    available_bytes, validate_interface_name,
+    Underlay, available_bytes, validate_interface_name,
 };
 use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
@@ -92,6 +92,8 @@ struct Surroundings {
     find_bridge: fn(&NetnsChoice, &str) -> Result<ExistingBridge, SystemError>,
     /// Looks up an interface that exists.
     find_link: fn(&str) -> Result<ExistingLink, SystemError>,
+    /// The largest datagram that goes by a VXLAN.
+    underlay_mtu: fn(&Underlay) -> Result<u32, SystemError>,
 }
 
 impl Surroundings {
@@ -100,6 +102,7 @@ impl Surroundings {
             free_memory: available_bytes(),
             find_bridge: ExistingBridge::find,
             find_link: ExistingLink::find,
+            underlay_mtu: Underlay::mtu,
         }
     }
 }
@@ -128,7 +131,8 @@ fn plan_flows(
     let count = check_number(&groups)?;
     let subnet = subnet(settings, count)?;
     let mut vms = vms(settings, &groups, subnet)?;
-    let mut lab = lab(settings, count, switching, joined.as_ref())?;
+    let outside = outside::outside(settings, surroundings.underlay_mtu)?;
+    let mut lab = lab(settings, count, switching, (joined.as_ref(), outside))?;
     vlan::place(settings, &groups, &mut vms)?;
     lab.vlan_filtering = match &joined {
         Some(bridge) => vlan::on_bridge(bridge, &vms),
@@ -278,7 +282,7 @@ fn lab(
     settings: &Settings,
     vms: u32,
     fabric: FabricKind,
-    joined: Option<&ExistingBridge>,
+    (joined, outside): (Option<&ExistingBridge>, Option<outside::Found>),
 ) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let interface_name = |name| {
@@ -288,7 +292,7 @@ fn lab(
     };
     let mtu = match (joined, settings.get("mtu")) {
         (Some(bridge), None) => bridge.mtu().try_into().unwrap_or(u16::MAX).min(*MTU.end()),
-        _ => settings.or_default("mtu").number_in(MTU)?,
+        _ => outside::mtu(settings, outside.as_ref())?,
     };
     Ok(LabConfig {
         vms,
@@ -307,7 +311,7 @@ fn lab(
             (None, true) => Prepared::BridgeAndTaps,
             (None, false) => Prepared::Nothing,
         },
-        outside: outside::outside(settings)?,
+        outside: outside.map(|found| found.outside),
         tx_queue_length: queue_length(settings)?,
         fabric,
         ports_per_bridge: match fabric {

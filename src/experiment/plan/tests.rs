@@ -25,6 +25,7 @@ const NO_MACHINE: Surroundings = Surroundings {
             _ => ExistingLink::example(name, 9000, &["fe80::1/64"]),
         })
     },
+    underlay_mtu: |_| Ok(1450),
 };
 
 /// The plan that these flags make, `--name value` or `--switch`.

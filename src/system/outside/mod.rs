@@ -4,6 +4,8 @@
 //! card (`--uplink`) or the addresses of the host (`--underlay`), stays where it is and as it is, whatever ends the run: a card
 //! that is moved to a namespace comes out down and without its addresses, and is lost with it if it is no hardware.
 
+mod probe;
+mod underlay;
 mod uplink;
 
 use std::fs::File;
@@ -13,6 +15,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkMessage};
 
+pub use self::probe::{Probed, UnderlayProbe};
+pub use self::underlay::{OtherRanks, Peers, Underlay};
 pub use self::uplink::ExistingLink;
 use super::error::SystemError;
 use super::namespace_file::{CURRENT_NAMESPACE, is_same};
@@ -24,6 +28,8 @@ use super::netlink::link_requests::LinkChange;
 pub enum Outside {
     /// What an interface of the namespace that the program was started in is connected to; by its name.
     Uplink(String),
+    /// Other labs, at the ends of a VXLAN.
+    Underlay(Underlay),
 }
 
 /// A port to be made.
@@ -65,6 +71,7 @@ impl Home {
     ) -> Result<(), SystemError> {
         match outside {
             Outside::Uplink(name) => self.make_macvlan(lab, plan, name),
+            Outside::Underlay(underlay) => self.make_vxlan(lab, plan, underlay),
         }
     }
 
