@@ -171,6 +171,11 @@ pub fn uplink_of(leaf: &str) -> String {
     format!("{leaf}u")
 }
 
+/// Returns the name of the port of the bridge, or of the spine, that leads out of the lab.
+pub fn outside_name(bridge: &str) -> String {
+    format!("{bridge}-out")
+}
+
 /// Returns the names of the veth pair between a leaf and the spine: the leaf's port, and the spine's.
 pub fn uplink_names(bridge: &str, leaf: u32) -> (String, String) {
     let leaf = leaf_name(bridge, leaf);

@@ -175,7 +175,7 @@ fn run_request(
         let (experiment, output) = runs.plan(&given)?;
         let experiment = match place {
             Place::Alone => experiment,
-            Place::Rank(rank, sharing, meet) => experiment.of_rank(rank, sharing, meet)?,
+            Place::Rank(rank, sharing, meet) => ranks::part(experiment, rank, sharing, meet)?,
             Place::Launcher(ranks) => {
                 let launch = Launch::new(&experiment, ranks)?;
                 return match is_dry_run {

@@ -161,6 +161,34 @@ impl Place {
     }
 }
 
+/// The part of `experiment` that a rank runs, as [`Experiment::of_rank`].
+///
+/// Ranks that share a private lab are in its namespace from their start on. One that something leads out of is made by rank 0
+/// instead, which knows both sides then, and has a name for the others to find it.
+///
+/// # Errors
+/// If ranks can't divide the plan.
+pub(super) fn part(
+    experiment: Experiment,
+    rank: Rank,
+    sharing: Option<Sharing>,
+    meet: Option<Meet>,
+) -> Result<Experiment, UsageError> {
+    let name = match (sharing, &meet) {
+        (Some(_), Some(meet)) => match &meet.address {
+            MeetingAddress::Name(name) => Some(name.clone()),
+            MeetingAddress::Path(_) | MeetingAddress::Tcp(_) => None,
+        },
+        _ => None,
+    };
+    let mut part = experiment.of_rank(rank, sharing, meet)?;
+    if let (NetnsChoice::Private, Some(_), Some(name)) = (&part.lab.netns, &part.lab.outside, name)
+    {
+        part.lab.netns = NetnsChoice::Named(name);
+    }
+    Ok(part)
+}
+
 /// The start of ranks on the cores of this machine.
 #[derive(Debug)]
 pub struct Launch {
@@ -181,7 +209,8 @@ impl Launch {
                 .of_rank(first, Some(Sharing::First), None)?;
         }
         Ok(Launch {
-            makes_namespace: experiment.lab.netns == NetnsChoice::Private,
+            makes_namespace: experiment.lab.netns == NetnsChoice::Private
+                && experiment.lab.outside.is_none(),
             ranks,
         })
     }

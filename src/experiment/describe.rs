@@ -11,7 +11,8 @@ use super::{Expected, Experiment, FlowPlan, IpVersion, Scenario, SettingError};
 use crate::hypervisor::{Change, Phase, PlannedMisbehaviour, PlannedMove};
 use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::ranks::Rank;
-use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared, Sharing};
+use crate::system::{FabricKind, Neighbours, NetnsChoice, Outside, Prepared, Sharing};
+use crate::topology::outside_name;
 use crate::vm::VmId;
 
 /// The most VMs or flows that are listed one by one; the rest is counted.
@@ -109,6 +110,21 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             lab.vms,
             lab.mtu
         )?,
+    }
+    match &lab.outside {
+        Some(Outside::Uplink(name)) => writeln!(
+            out,
+            "     {} of bridge {} leads out by {name}, which stays as it is",
+            outside_name(&lab.bridge),
+            lab.bridge
+        )?,
+        Some(Outside::Underlay(underlay)) => writeln!(
+            out,
+            "     {} of bridge {} leads to other labs by {underlay}",
+            outside_name(&lab.bridge),
+            lab.bridge
+        )?,
+        None => {}
     }
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
         writeln!(out, "{}", topology.describe(&lab.bridge))?;

@@ -282,7 +282,9 @@ mod tests {
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
         /// Options without a default, or with one only beside another option.
-        const OPEN: [&str; 11] = [
+        const OPEN: [&str; 13] = [
+            "uplink",
+            "underlay",
             "mark-on",
             "path-split",
             "join",

@@ -11,7 +11,7 @@ use super::{Experiment, FlowPlan, SettingError};
 use crate::hypervisor::{FindNeighbours, Phase};
 use crate::load::{FlowId, FlowSet, Pacing, Start, Target};
 use crate::ranks::Rank;
-use crate::system::{FabricKind, MeetingAddress, Prepared, Sharing};
+use crate::system::{FabricKind, MeetingAddress, OtherRanks, Outside, Prepared, Sharing};
 use crate::vm::VmId;
 
 /// VMs that a scenario gives to a rank of its choice.
@@ -224,6 +224,16 @@ impl Experiment {
             outstanding: (first.outstanding / rank.count()).max(1),
             ..first
         });
+        if let (Some(Outside::Underlay(underlay)), None) = (&mut self.lab.outside, sharing) {
+            let vms = (0..).map(VmId).zip(&self.vms);
+            let others = vms.filter(|(vm, _)| !is_own(*vm));
+            underlay.ranks = Some(OtherRanks {
+                own: rank.number(),
+                count: rank.count(),
+                plan: hash.0,
+                stations: others.map(|(vm, plan)| (plan.mac, owners.of(vm))).collect(),
+            });
+        }
         self.lab.own_vms = Some(owners.vms_of(rank.number()));
         self.lab.sharing = sharing;
         self.part = Some(Part {
@@ -264,6 +274,11 @@ impl Experiment {
             let why = "each process has a table of ports of its own; expected --fabric bridge, or one core";
             return Err(refused("--fabric xdp in one lab", why));
         }
+        let has_address = self.lab.host_address.is_some() || self.lab.host_address6.is_some();
+        if !is_shared && self.lab.outside.is_some() && has_address {
+            let why = "the bridge of each rank would have it";
+            return Err(refused("--host-address on joined labs", why));
+        }
         if self.splits_path {
             return Err(refused(
                 "--path-split",
@@ -298,6 +313,7 @@ impl Experiment {
         let transitions = self.phases.iter().flat_map(|phase| &phase.transitions);
         let changing: std::collections::HashSet<VmId> = transitions.map(|each| each.vm).collect();
         let meets = is_shared
+            || self.lab.outside.is_some()
             || self.lab.prepared != Prepared::Nothing
             || self.lab.fabric == FabricKind::None;
         for flow in &self.flows {
@@ -323,8 +339,8 @@ impl Experiment {
             }
             let (source, who) = (flow.source, format!("{target} of rank {other}"));
             let why = if !meets {
-                "each rank has a lab of its own; expected --cores for one lab, or --join or --fabric none for a switch that \
-                 connects them"
+                "each rank has a lab of its own; expected --cores for one lab, or --uplink, --underlay, --join or --fabric none for a \
+                 network that connects them"
             } else if self.vm_defaults.leases(flow.version) {
                 "whose address a DHCP server chooses; expected pings within one rank"
             } else if changing.contains(&target) {

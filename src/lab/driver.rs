@@ -4,7 +4,7 @@ use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, Ready, Sources, Watcher};
-use crate::system::{PollHandle, StopSignals, SystemError};
+use crate::system::{PollHandle, Probed, StopSignals, SystemError};
 use crate::time::Instant;
 
 /// Drives the hypervisor of a lab on a fabric `F`: [`RealTime`](super::RealTime) or [`VirtualTime`](super::VirtualTime).
@@ -86,6 +86,19 @@ pub trait Driver<F: Fabric> {
         let _ = until;
         Ok(())
     }
+
+    /// Looks whether frames of other ranks come through what connects their labs to that of `plan`. `None` if there is nothing to
+    /// find out.
+    ///
+    /// # Errors
+    /// If none have come from a rank in time.
+    fn probe_others(&mut self, plan: &Experiment) -> Result<Option<Probed>, SystemError> {
+        let _ = plan;
+        Ok(None)
+    }
+
+    /// Looks no more.
+    fn end_probe(&mut self) {}
 
     /// Waits, after a run, for a client of the control socket ([`End::Called`]), a signal, or the time that was set with
     /// [`Driver::call_at`].

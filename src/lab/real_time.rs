@@ -14,7 +14,7 @@ use crate::hypervisor::{AttributeLoss, Hypervisor};
 use crate::reactor::{End, MAX_CLIENTS, MAX_REFUSED, Reactor, Ready, Source, Sources, Watcher};
 use crate::system::{
     self, DESCRIPTORS_OF_A_DROP_WATCH, DESCRIPTORS_OF_A_NAMESPACE, DESCRIPTORS_OF_PATH_STAMPS,
-    HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric,
+    HookEnd, HookEvent, PollHandle, Probed, StopSignals, SystemError, TapFabric, UnderlayProbe,
 };
 use crate::time::{Clock, Instant, MonotonicClock};
 
@@ -66,6 +66,8 @@ pub struct RealTime {
     reactor: Reactor,
     /// File descriptors that it may have open beside those of TAPs.
     other_descriptors: u64,
+    /// Looks whether frames of other ranks come through.
+    probe: Option<UnderlayProbe>,
     /// The hook was told that the lab is up, so that it is to be told that it goes.
     is_hooked: bool,
 }
@@ -132,6 +134,7 @@ impl<'a> TapLab<'a> {
         let driver = RealTime {
             reactor,
             other_descriptors,
+            probe: None,
             is_hooked: false,
         };
         let mut lab = LabOn::of(plan, fabric, driver, (started, listeners));
@@ -219,6 +222,19 @@ impl Driver<TapFabric> for RealTime {
 
     fn wait_for_ranks(&mut self, until: Option<Instant>) -> Result<(), SystemError> {
         self.reactor.wait_for_ranks(until)
+    }
+
+    fn probe_others(&mut self, plan: &Experiment) -> Result<Option<Probed>, SystemError> {
+        let now = MonotonicClock.now();
+        if self.probe.is_none() {
+            self.probe = UnderlayProbe::begin(now, &plan.lab)?;
+        }
+        let probe = self.probe.as_mut();
+        probe.map(|probe| probe.look(now)).transpose()
+    }
+
+    fn end_probe(&mut self) {
+        self.probe = None;
     }
 
     fn signals(&mut self) -> &mut StopSignals {

@@ -8,9 +8,11 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::error::SystemError;
 use super::name_rules::{validate_interface_name, validate_namespace_name};
+use super::outside::Outside;
 use super::vlan_table::VlanFiltering;
 use crate::topology::{
-    Callers, DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, uplink_names,
+    Callers, DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, outside_name,
+    uplink_names,
 };
 
 /// The number of VMs where none is chosen.
@@ -152,6 +154,8 @@ pub struct LabConfig {
     pub vlan_filtering: Option<VlanFiltering>,
     /// The part of it that somebody else has made, and that stays as it is.
     pub prepared: Prepared,
+    /// What is behind a port of the bridge, of a tree the spine's; `None` for no such port.
+    pub outside: Option<Outside>,
     /// How many frames wait in a TAP before the kernel drops more; `None` for the kernel's default (1000).
     pub tx_queue_length: Option<u32>,
     /// A command to run when the TAPs are there and before they are removed, for a switch that is not ours.
@@ -194,6 +198,7 @@ impl Default for LabConfig {
             host_address6: None,
             vlan_filtering: None,
             prepared: Prepared::Nothing,
+            outside: None,
             tx_queue_length: None,
             hook: None,
             neighbours: Neighbours::Before,
@@ -287,6 +292,11 @@ impl LabConfig {
                         .map_err(|why| name_is(&name, why).advise("choose a shorter --bridge"))?;
                 }
             }
+        }
+        if self.outside.is_some() {
+            let name = outside_name(&self.bridge);
+            validate_interface_name(&name)
+                .map_err(|why| name_is(&name, why).advise("choose a shorter --bridge"))?;
         }
         self.validate_prepared()
     }

@@ -39,6 +39,8 @@ mod search;
 mod signals;
 mod sweep;
 mod trace;
+mod underlay;
+mod uplink;
 mod usage;
 mod vlan;
 mod witnesses;

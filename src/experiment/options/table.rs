@@ -516,6 +516,24 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("VMs on one bridge; more form a tree of bridges")
         .only(&["bridge"])
         .default(Default::Number(DEFAULT_PORTS_PER_BRIDGE as u64)),
+    value("uplink", "IFACE", Text)
+        .place(Fabric, Run)
+        .help("Connect the bridge to what is behind a network interface")
+        .only(&["bridge"])
+        .details(
+            "A network card, a veth or a VXLAN device of the namespace that the program is started in, which is up and has no \
+             addresses. It stays there as it is, and a port of the bridge stands on it (macvlan, passthru) while the lab lives. \
+             Needs root.",
+        ),
+    value("underlay", "vxlan:VNI,PEERS", Text)
+        .place(Fabric, Run)
+        .help("Connect the labs of several hosts by a VXLAN")
+        .only(&["bridge"])
+        .details(
+            "vxlan:VNI,PEER[,PEER…] with the addresses or names of the hosts, that of each host itself among them; in the order \
+             of the ranks, each knows where every VM is. Or vxlan:VNI,group=239.1.1.1,dev=eth0. Pings begin when frames of all \
+             ranks have come through. Needs root.",
+        ),
     value("txqueuelen", "FRAMES", Whole)
         .place(Fabric, Run)
         .help("Frames that wait for a VM before more are dropped")

@@ -21,6 +21,8 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ("ports-per-bridge", "which makes bridges"),
     ("host-address", "which changes the bridge"),
     ("vlan-filtering", "which changes the bridge"),
+    ("uplink", "which changes the bridge"),
+    ("underlay", "which changes the bridge"),
 ];
 
 /// The setting that names the bridge: the only value of `--join` that is no multicast group.

@@ -71,6 +71,11 @@ pub(super) fn check_lab(settings: &Settings, lab: &LabConfig) -> Result<(), Sett
     let expected = "expected --netns private, or the name of a namespace that does not exist yet";
     let shared = match &lab.netns {
         _ if lab.prepared != Prepared::Nothing => "the bridge is somebody else's".to_owned(),
+        _ if lab.outside.is_some() => {
+            let why =
+                "a port of the bridge leads to others; expected no --uplink and no --underlay";
+            return Err(setting.error(why));
+        }
         NetnsChoice::Private => return Ok(()),
         NetnsChoice::Host => "the namespace of the host is not the run's own".to_owned(),
         NetnsChoice::Named(name) if is_namespace_there(name) => {

@@ -13,8 +13,8 @@ use super::{Experiment, FlowPlan};
 use crate::hypervisor::AttributeLoss;
 use crate::load::Target;
 use crate::system::{
-    ExistingBridge, FabricKind, LabConfig, NetnsChoice, Prepared, SystemError, available_bytes,
-    validate_interface_name,
+    ExistingBridge, ExistingLink, FabricKind, LabConfig, NetnsChoice, Prepared, SystemError,
+    Underlay, available_bytes, validate_interface_name,
 };
 use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
@@ -33,6 +33,7 @@ mod memberships;
 mod misbehaviours;
 mod moves;
 mod neighbours;
+mod outside;
 mod path_split;
 mod phases;
 mod places;
@@ -89,6 +90,10 @@ struct Surroundings {
     free_memory: Option<u64>,
     /// Looks up a bridge that exists.
     find_bridge: fn(&NetnsChoice, &str) -> Result<ExistingBridge, SystemError>,
+    /// Looks up an interface that exists.
+    find_link: fn(&str) -> Result<ExistingLink, SystemError>,
+    /// The largest datagram that goes by a VXLAN.
+    underlay_mtu: fn(&Underlay) -> Result<u32, SystemError>,
 }
 
 impl Surroundings {
@@ -96,6 +101,8 @@ impl Surroundings {
         Surroundings {
             free_memory: available_bytes(),
             find_bridge: ExistingBridge::find,
+            find_link: ExistingLink::find,
+            underlay_mtu: Underlay::mtu,
         }
     }
 }
@@ -124,7 +131,8 @@ fn plan_flows(
     let count = check_number(&groups)?;
     let subnet = subnet(settings, count)?;
     let mut vms = vms(settings, &groups, subnet)?;
-    let mut lab = lab(settings, count, switching, joined.as_ref())?;
+    let outside = outside::outside(settings, surroundings.underlay_mtu)?;
+    let mut lab = lab(settings, count, switching, (joined.as_ref(), outside))?;
     vlan::place(settings, &groups, &mut vms)?;
     lab.vlan_filtering = match &joined {
         Some(bridge) => vlan::on_bridge(bridge, &vms),
@@ -141,6 +149,7 @@ fn plan_flows(
     let memberships = memberships::memberships(scenario, &groups, count)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
+    outside::check(settings, &lab, surroundings.find_link)?;
     let instruments = instruments::instruments(settings, &groups, count)?;
     let listen = listen::listen(settings)?;
     let seed = settings
@@ -273,7 +282,7 @@ fn lab(
     settings: &Settings,
     vms: u32,
     fabric: FabricKind,
-    joined: Option<&ExistingBridge>,
+    (joined, outside): (Option<&ExistingBridge>, Option<outside::Found>),
 ) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let interface_name = |name| {
@@ -283,7 +292,7 @@ fn lab(
     };
     let mtu = match (joined, settings.get("mtu")) {
         (Some(bridge), None) => bridge.mtu().try_into().unwrap_or(u16::MAX).min(*MTU.end()),
-        _ => settings.or_default("mtu").number_in(MTU)?,
+        _ => outside::mtu(settings, outside.as_ref())?,
     };
     Ok(LabConfig {
         vms,
@@ -302,6 +311,7 @@ fn lab(
             (None, true) => Prepared::BridgeAndTaps,
             (None, false) => Prepared::Nothing,
         },
+        outside: outside.map(|found| found.outside),
         tx_queue_length: queue_length(settings)?,
         fabric,
         ports_per_bridge: match fabric {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::experiment::options::option;
 use crate::load::{Arrivals, Pacing};
-use crate::system::Neighbours;
+use crate::system::{Neighbours, Outside};
 use crate::wire::MacAddr;
 
 /// No memory to fill, and some bridges.
@@ -18,6 +18,14 @@ const NO_MACHINE: Surroundings = Surroundings {
             _ => ExistingBridge::example(name, 1450, 3, &["fd88::1/64", "10.88.0.1/16"], None),
         })
     },
+    find_link: |name| {
+        Ok(match name {
+            "eth0" => ExistingLink::example(name, 1500, &["192.0.2.7/24"]),
+            "wg0" => ExistingLink::example(name, 1420, &[]),
+            _ => ExistingLink::example(name, 9000, &["fe80::1/64"]),
+        })
+    },
+    underlay_mtu: |_| Ok(1450),
 };
 
 /// The plan that these flags make, `--name value` or `--switch`.
@@ -1215,6 +1223,35 @@ fn what_contradicts_a_bridge_that_exists_is_refused_by_both_names() {
         (
             "--join tagged0 --netns host --dhcp --vlan vm0=7",
             "(vlan_default_pvid 0), as those of vm1 are to it; expected --vlan",
+        ),
+    ] {
+        let error = joined(line).expect_err(line);
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn an_uplink_is_told_in_the_plan_and_in_what_a_report_keeps_of_it() {
+    let once = joined("--uplink up0 --ping ring --mtu 9000").unwrap();
+    assert_eq!(once.lab.outside, Some(Outside::Uplink("up0".to_owned())));
+    let again = plan_flows(&once.effective, usize::MAX, &NO_MACHINE).unwrap();
+    assert_eq!(format!("{:?}", again.lab), format!("{:?}", once.lab));
+    for (line, expected) in [
+        (
+            "--uplink eth0",
+            "--uplink: connect the lab's bridge to eth0: it has the address 192.0.2.7/24",
+        ),
+        (
+            "--uplink wg0",
+            "its MTU is 1420, which is less than the VMs' 1500; --mtu 1420 or less",
+        ),
+        (
+            "--uplink up0 --fabric sim",
+            "--uplink up0: needs --fabric bridge, and the fabric is sim",
+        ),
+        (
+            "--uplink up0 --misbehave vm1:silent",
+            "--misbehave vm1:silent: a port of the bridge leads to others",
         ),
     ] {
         let error = joined(line).expect_err(line);

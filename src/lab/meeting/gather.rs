@@ -10,7 +10,7 @@ use crate::ranks::deadlines::DOCUMENTS;
 use crate::reactor::End;
 use crate::report::{RankDocument, RankPart, Report, merge_ranks};
 use crate::system::{SystemError, host_name};
-use crate::time::{Clock, Instant, MonotonicClock};
+use crate::time::{Clock, Instant, MonotonicClock, earliest};
 
 /// What became of the report of a rank.
 #[derive(Debug)]
@@ -40,17 +40,31 @@ where
     SystemError: From<F::Error>,
 {
     /// Waits at `gate` until all ranks have come there. VMs answer meanwhile. A signal, or the end of another rank, ends the wait.
+    /// Where a tunnel connects the labs, this rank comes to the gate when it has heard of all others through that, and can be
+    /// heard until all have.
+    ///
+    /// # Errors
+    /// If the system refuses, or nothing of another rank comes through.
     pub(in crate::lab) fn pass(&mut self, gate: Gate) -> Result<(), SystemError> {
-        let Some(meeting) = &mut self.meeting else {
-            return Ok(());
-        };
-        meeting.arrive(gate);
+        let passed = self.come_and_wait(gate);
+        self.driver.end_probe();
+        passed
+    }
+
+    fn come_and_wait(&mut self, gate: Gate) -> Result<(), SystemError> {
+        let mut has_come = false;
         while let Some(meeting) = &mut self.meeting {
+            let probed = self.driver.probe_others(&self.plan)?;
+            if !has_come && probed.is_none_or(|probed| probed.is_whole) {
+                meeting.arrive(gate);
+                has_come = true;
+            }
             meeting.look_after()?;
             if meeting.takes(gate) || meeting.is_stopped {
                 return Ok(());
             }
-            self.driver.call_at(meeting.timeout());
+            let next = probed.map(|probed| probed.next_at);
+            self.driver.call_at(earliest(meeting.timeout(), next));
             match self.driver.run(&mut self.hypervisor, None)? {
                 End::Called => {}
                 end => {

@@ -1,6 +1,7 @@
 //! The lab's bridges: one, or leaves around a spine where one has too few ports.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
@@ -12,16 +13,21 @@ use super::super::netlink::Netlink;
 use super::super::netlink::link::Link;
 use super::super::netlink::link_requests::{BridgePlan, LinkChange};
 use super::super::netlink::requests::Requests;
+use super::super::outside::{Home, PortPlan};
 use super::super::sysctl;
 use super::super::tap::Tap;
 use super::{Spot, Switching};
 use crate::fabric::Place;
-use crate::topology::{BRIDGE_PORTS, Topology, leaf_name, uplink_names};
+use crate::topology::{BRIDGE_PORTS, Topology, leaf_name, outside_name, uplink_names};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
 
 /// The group of bridges and veth pairs among a run's groups; the TAPs have the others.
 const GROUP: u32 = 0;
+
+/// How long the port that leads out of the lab may take to get its carrier: a network card agrees on a speed with the other side
+/// first, and the other lab may still be made.
+const TIME_FOR_CARRIER: Duration = Duration::from_secs(25);
 
 /// The bridges of a lab, and how many TAPs each has.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub(in crate::system) struct Bridges {
     leaves: Vec<Leaf>,
     /// The names of both ends of the veth pairs between leaves and spine.
     uplinks: Vec<String>,
+    /// The name of the port of the spine that leads out of the lab.
+    outside: Option<String>,
     /// The bridge that has an address of the host.
     host_side: Option<String>,
     /// Where each VM's TAP is, and for one that was moved the leaves that it has left.
@@ -77,6 +85,7 @@ impl Bridges {
             macs: vec![(mac, name.clone())],
             leaves: Vec::new(),
             uplinks: Vec::new(),
+            outside: None,
             host_side: has_address.then(|| name.clone()),
             places: HashMap::new(),
             left: HashMap::new(),
@@ -127,6 +136,7 @@ impl Bridges {
             macs: vec![(spine.mac, name.clone())],
             leaves: Vec::new(),
             uplinks: Vec::new(),
+            outside: None,
             host_side: has_address.then(|| name.clone()),
             places: HashMap::new(),
             left: HashMap::new(),
@@ -154,6 +164,35 @@ impl Bridges {
             });
         }
         Ok(bridges)
+    }
+
+    /// Makes the port that leads out of the lab, to what stands at `home`, if the lab has one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(in crate::system) fn lead_outside(
+        &mut self,
+        maker: &mut Maker<'_>,
+        home: &mut Home,
+    ) -> Result<(), SystemError> {
+        let Some(outside) = &maker.lab.outside else {
+            return Ok(());
+        };
+        let name = outside_name(&maker.lab.bridge);
+        let plan = PortPlan {
+            name: &name,
+            mtu: maker.lab.mtu.into(),
+            group: maker.mark.group(GROUP),
+            alias: &maker.mark.alias(),
+        };
+        home.make_port(maker.netlink, &plan, outside)?;
+        // A macvlan device hands on whether it hears all multicasts, as a port does, only while it is up: it becomes a port and
+        // ceases to be one while it is, or the interface below hears them ever after (`macvlan_change_rx_flags()`).
+        maker.silence_link(&name);
+        maker.netlink.change_link(&name, &up(None))?;
+        maker.trunk(&name, self.spine)?;
+        self.outside = Some(name);
+        Ok(())
     }
 
     fn make_leaf(&mut self, maker: &mut Maker<'_>, leaf: u32) -> Result<(), SystemError> {
@@ -350,8 +389,15 @@ impl Switching for Bridges {
     /// other, and the bridge that the host sees from its first port.
     fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
         let host_side = self.host_side.iter().filter(|_| !taps.is_empty());
-        let slow = self.uplinks.iter().chain(host_side);
+        let slow = self.uplinks.iter().chain(&self.outside).chain(host_side);
         slow.map(String::as_str).collect()
+    }
+
+    fn time_for_carrier(&self) -> Duration {
+        match self.outside {
+            Some(_) => TIME_FOR_CARRIER,
+            None => Duration::ZERO,
+        }
     }
 }
 
@@ -363,7 +409,10 @@ pub(in crate::system) fn bridge_links(lab: &LabConfig) -> impl Iterator<Item = S
         let (up, down) = uplink_names(&lab.bridge, leaf);
         [leaf_name(&lab.bridge, leaf), up, down]
     });
-    leaves.chain(topology.map(|_| lab.bridge.clone()))
+    let outside = lab.outside.as_ref().map(|_| outside_name(&lab.bridge));
+    leaves
+        .chain(topology.map(|_| lab.bridge.clone()))
+        .chain(outside)
 }
 
 impl Maker<'_> {

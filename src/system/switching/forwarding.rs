@@ -49,8 +49,9 @@ pub(in crate::system) fn wait(
             Waited::TimeOut => {
                 let operation = format!("wait until port {port} forwards");
                 let why = format!("its state is {state:?} after {limit:?}; expected Forwarding");
-                return Err(SystemError::refused(operation, why)
-                    .advise(format!("bridge -details link show dev {port}")));
+                return Err(SystemError::refused(operation, why).advise(format!(
+                    "bridge -details link show dev {port}; one without a carrier, as of a cable that leads nowhere, does not"
+                )));
             }
         }
     }

@@ -152,6 +152,11 @@ pub(super) trait Switching: Debug {
     fn time_to_forward(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// The time that they may take beside, for a carrier that others decide on.
+    fn time_for_carrier(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A switch of somebody else, or none at all: TAPs are made for whoever takes them.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use mio::Interest;
 use nix::errno::Errno;
 
+use super::super::clean::mark_of;
 use super::super::error::SystemError;
-use super::super::lab_config::Prepared;
+use super::super::lab_config::{Prepared, Sharing};
 use super::super::namespace_watch::NameWatch;
 use super::super::netlink::link_requests::LinkChange;
 use super::super::netlink::port::LinkKey;
@@ -23,6 +24,7 @@ use crate::fabric::{
     PathState, Place, PortCounters, Read, Relocated, RelocationError, RouteEvent, Write, WriteDrop,
 };
 use crate::time::{Clock, Instant, MonotonicClock, Now};
+use crate::topology::outside_name;
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
 
@@ -78,6 +80,9 @@ impl Fabric for TapFabric {
     }
 
     fn shared_with(&self) -> Option<String> {
+        if self.lab.outside.is_some() {
+            return Some("a port of its bridge leads to others".to_owned());
+        }
         let is_alone = self.namespace.is_ours() && self.lab.prepared == Prepared::Nothing;
         (!is_alone).then(|| "its network namespace was not made by this run".to_owned())
     }
@@ -296,9 +301,9 @@ impl Fabric for TapFabric {
     /// process (a private namespace), or where all of it was there before (attached).
     fn close(&mut self) -> Result<(), SystemError> {
         self.end_background();
-        let mut outcome = Ok(());
+        let mut outcome = self.close_outside();
         if std::mem::replace(&mut self.at_end, AtEnd::Leave) == AtEnd::RemoveMarked {
-            outcome = self.remove_links();
+            outcome = outcome.and(self.remove_links());
             outcome = outcome.and(self.close_beside());
         }
         outcome.and(self.namespace.remove())
@@ -306,6 +311,26 @@ impl Fabric for TapFabric {
 }
 
 impl TapFabric {
+    /// Removes the port that leads out of the lab: where the kernel would do that, it does so some time after the end of the
+    /// process, and what the port stands on is free from now on.
+    fn close_outside(&mut self) -> Result<(), SystemError> {
+        if self.lab.outside.is_none() || self.lab.sharing == Some(Sharing::Other) {
+            return Ok(());
+        }
+        match self.netlink.link(&outside_name(&self.lab.bridge))? {
+            Some(link) if mark_of(&link) == Some(self.mark) => {
+                // While it is up, for the reason that `Bridges::lead_outside` gives.
+                let alone = LinkChange {
+                    master: Some(0),
+                    ..LinkChange::default()
+                };
+                self.netlink.change_link(&link.name, &alone)?;
+                self.netlink.delete_link(&link)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the TAPs by request. Closing their descriptors does so too, but not while a copy of one is open, as in a
     /// process that is just being started.
     pub(super) fn remove_taps(&mut self, leaving: Vec<Port>) -> Result<(), SystemError> {

@@ -27,6 +27,7 @@ use super::namespace::Namespace;
 use super::namespace_watch::NameWatch;
 use super::netlink::Netlink;
 use super::netlink::link::Link;
+use super::outside::Home;
 use super::path_stamps::PathStamper;
 use super::poll_handle::FabricHandles;
 use super::preflight::check_free;
@@ -101,6 +102,10 @@ impl TapFabric {
         let mark = Mark::new();
         let is_other = lab.sharing == Some(Sharing::Other);
         let must_exist = lab.prepared != Prepared::Nothing || is_other;
+        let home = match lab.outside.is_some() && !is_other {
+            true => Some(Home::open()?),
+            false => None,
+        };
         let namespace = Namespace::enter(&lab.netns, &mark, must_exist, lab.sharing)?;
         let mut warnings = Vec::new();
         if namespace.is_ours() && !is_other {
@@ -136,7 +141,7 @@ impl TapFabric {
             if !is_other {
                 fabric.check_names(fabric.lab.vms)?;
             }
-            fabric.make_switching()?;
+            fabric.make_switching(home)?;
         }
         Ok(fabric)
     }
@@ -160,7 +165,8 @@ impl TapFabric {
         if ports.is_empty() {
             return Ok(None);
         }
-        let limit = self.switching.time_to_forward();
+        let switching = &self.switching;
+        let limit = switching.time_to_forward() + switching.time_for_carrier();
         forwarding::wait(&mut self.netlink, &ports, limit, signals)
     }
 

@@ -7,6 +7,7 @@ use super::super::lab_config::{FabricKind, Prepared, Sharing};
 use super::super::netlink::link_requests::LinkChange;
 use super::super::netlink::port::LinkKey;
 use super::super::netlink::requests::Requests;
+use super::super::outside::Home;
 use super::super::switching::attached::attach_tap;
 use super::super::switching::bridges::{Bridges, Maker, silence_link};
 use super::super::switching::joined::ExistingBridge;
@@ -33,8 +34,8 @@ fn tap_group(vm: VmId) -> u32 {
 }
 
 impl TapFabric {
-    /// Makes what carries frames from TAP to TAP.
-    pub(super) fn make_switching(&mut self) -> Result<(), SystemError> {
+    /// Makes what carries frames from TAP to TAP, and the port that leads out of the lab, to `home`.
+    pub(super) fn make_switching(&mut self, home: Option<Home>) -> Result<(), SystemError> {
         if !self.namespace.ends_with_us() {
             self.at_end = AtEnd::RemoveMarked;
         }
@@ -58,11 +59,13 @@ impl TapFabric {
         let Some(Ok(topology)) = self.lab.topology() else {
             return Ok(());
         };
-        self.switching = Box::new(match is_other {
+        let mut bridges = match is_other {
             true => Bridges::find(&mut self.netlink, &self.lab, topology)?,
             false => Bridges::make(&mut self.maker(), topology)?,
-        });
-        Ok(())
+        };
+        let led = home.map(|mut home| bridges.lead_outside(&mut self.maker(), &mut home));
+        self.switching = Box::new(bridges);
+        led.unwrap_or(Ok(()))
     }
 
     /// Makes links in the namespace of the lab.

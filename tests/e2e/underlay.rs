@@ -1,0 +1,204 @@
+//! `--underlay`: labs of several hosts, which are namespaces here, on one Ethernet by a VXLAN that the program makes.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::lab::{Finished, Lab, Running, number, wait_until};
+
+/// Two hosts, 192.0.2.1 and 192.0.2.2, that a cable connects.
+struct Hosts {
+    all: [Lab; 2],
+    folder: tempfile::TempDir,
+}
+
+const IPV4: &str = "vxlan:42,192.0.2.1,192.0.2.2";
+
+impl Hosts {
+    fn new() -> Hosts {
+        let all = [Lab::new(), Lab::new()];
+        all[0].ip(&format!(
+            "link add eth0 type veth peer name eth0 netns {}",
+            all[1].name()
+        ));
+        for (number, host) in (1..).zip(&all) {
+            host.ip(&format!("address add 192.0.2.{number}/24 dev eth0"));
+            host.ip(&format!("address add 2001:db8::{number}/64 dev eth0 nodad"));
+            host.ip("link set eth0 up");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        Hosts { all, folder }
+    }
+
+    fn start(&self, rank: usize, words: &str) -> Running {
+        self.all[rank].start_tap_reactor(&format!(
+            "--rank {rank}/2 --meet {} --json {words}",
+            self.folder.path().join("meet").display()
+        ))
+    }
+
+    fn run(&self, words: &str) -> [Finished; 2] {
+        let runs = [0, 1].map(|rank| self.start(rank, words));
+        runs.map(Running::wait)
+    }
+
+    /// What the kernel says of the end of the VXLAN at the first host, once it is there.
+    fn tunnel(&self, run: &mut Running) -> Value {
+        wait_until("a VXLAN", || {
+            run.expect_alive();
+            self.all[0].links().remove("br0-out")
+        })
+    }
+}
+
+#[test]
+fn flows_cross_from_host_to_host_and_nothing_stays() {
+    let hosts = Hosts::new();
+    for underlay in [
+        IPV4,
+        "vxlan:42,192.0.2.2,192.0.2.1",
+        "vxlan:42,2001:db8::1,2001:db8::2",
+        "vxlan:42,group=239.1.1.1,dev=eth0",
+    ] {
+        for more in ["", "--resolve static --ports-per-bridge 3"] {
+            let words = format!(
+                "--vms 10 --ping ring --underlay {underlay} --count 50 --interval 5ms {more}"
+            );
+            let [first, other] = hosts.run(&words);
+            other.expect_status(0);
+            let report = first.expect_status(0).json();
+            assert_eq!(number(&report, "/totals/received"), 500, "{words}");
+            for host in &hosts.all {
+                assert_eq!(host.link_names(), ["eth0"], "{words}");
+            }
+        }
+    }
+}
+
+#[test]
+fn peers_in_the_order_of_ranks_are_told_where_each_vm_is_and_others_learn_it() {
+    let hosts = Hosts::new();
+    for (underlay, learns) in [(IPV4, false), ("vxlan:42,192.0.2.2,192.0.2.1", true)] {
+        let words =
+            format!("--netns host --vms 4 --ping ring --interval 10ms --count 200 --underlay {underlay}");
+        let mut runs = [0, 1].map(|rank| hosts.start(rank, &words));
+        let tunnel = hosts.tunnel(&mut runs[0]);
+        hosts.all[0].wait_until_vm_sent(&mut runs[0], "tap1", 20);
+        let data = &tunnel["linkinfo"]["info_data"];
+        assert_eq!((&data["id"], &data["port"]), (&42.into(), &4789.into()));
+        assert_eq!(data["learning"], learns, "{tunnel}");
+        assert_eq!(tunnel["mtu"], 1450, "{tunnel}");
+        let table = hosts.all[0].bridge_json("fdb show dev br0-out");
+        let at = |mac: &str| {
+            table
+                .iter()
+                .any(|entry| entry["mac"] == mac && entry["dst"] == "192.0.2.2")
+        };
+        for mac in [
+            "00:00:00:00:00:00",
+            "02:00:0a:4d:00:04",
+            "02:00:0a:4d:00:05",
+        ] {
+            assert!(at(mac), "{mac}: {table:?}");
+        }
+        let [first, other] = runs.map(Running::wait);
+        other.expect_status(0);
+        let report = first.expect_status(0).json();
+        assert_eq!(number(&report, "/totals/received"), 800, "{report}");
+    }
+}
+
+#[test]
+fn a_rank_that_is_killed_leaves_no_vxlan_and_the_next_run_has_it() {
+    let hosts = Hosts::new();
+    let words = format!("--vms 4 --ping ring --interval 10ms --underlay {IPV4}");
+    let runs = [0, 1].map(|rank| hosts.start(rank, &format!("{words} --netns host")));
+    let [first, mut other] = runs;
+    hosts.all[1].wait_until_vm_sent(&mut other, "tap2", 20);
+    other.signal(Signal::SIGKILL);
+    let first = first.wait().expect_status(1);
+    assert!(first.stderr.contains("rank 1"), "{}", first.stderr);
+    other.wait();
+    hosts.all[1].tap_reactor("clean").expect_status(0);
+    for host in &hosts.all {
+        assert_eq!(host.link_names(), ["eth0"]);
+    }
+    let [first, other] = hosts.run(&format!("{words} --count 10"));
+    other.expect_status(0);
+    first.expect_status(0);
+}
+
+#[test]
+fn a_tunnel_that_carries_nothing_is_told_before_the_first_ping() {
+    let hosts = Hosts::new();
+    let rules = "add table t; add chain t in { type filter hook input priority 0; }; add rule t in udp dport 4789 drop";
+    hosts.all[1].run(&["nft", rules]).expect_status(0);
+    let words = format!("--vms 4 --ping ring --count 10 --underlay {IPV4}");
+    let [first, other] = hosts.run(&words);
+    let other = other.expect_status(3);
+    let expected = "reach the lab of rank 0 (192.0.2.1) by the VXLAN: no frame of it has come within 20s; expected the same \
+                    --underlay at all ranks, and UDP port 4789 open between their hosts";
+    assert!(other.stderr.contains(expected), "{}", other.stderr);
+    let first = first.expect_status(1);
+    assert_eq!(number(&first.json(), "/totals/sent"), 0);
+    for host in &hosts.all {
+        assert_eq!(host.link_names(), ["eth0"]);
+    }
+}
+
+#[test]
+fn what_can_not_be_an_underlay_is_refused_before_anything_is_touched() {
+    let hosts = Hosts::new();
+    let host = &hosts.all[0];
+    host.ip("link add down0 type veth peer name down1");
+    let before = host.identities();
+    for (words, expected) in [
+        (
+            "--underlay gre:1,192.0.2.2",
+            "--underlay gre:1,192.0.2.2: expected vxlan:VNI,PEER,…",
+        ),
+        (
+            "--underlay vxlan:1,203.0.113.9",
+            "--underlay vxlan:1,203.0.113.9: find the way to 203.0.113.9: ",
+        ),
+        (
+            "--underlay vxlan:1,group=239.1.1.1,dev=eth9",
+            "join a group on eth9: there is no such interface",
+        ),
+        (
+            "--underlay vxlan:1,group=239.1.1.1,dev=down0",
+            "it is down; ip link set down0 up",
+        ),
+        (
+            "--underlay vxlan:1,192.0.2.2 --mtu 1451",
+            "--mtu 1451: the network below the VXLAN carries 1450 bytes of it in one piece; expected 1450 or less",
+        ),
+        (
+            "--underlay vxlan:1,192.0.2.2 --uplink eth0",
+            "--underlay vxlan:1,192.0.2.2: cannot be used with --uplink",
+        ),
+        (
+            "--underlay vxlan:1,192.0.2.2 --fabric xdp",
+            "needs --fabric bridge, and the fabric is xdp",
+        ),
+        (
+            "--underlay vxlan:1,192.0.2.2 --misbehave vm1:silent",
+            "a port of the bridge leads to others",
+        ),
+        (
+            "--underlay vxlan:1,192.0.2.2 --attach --netns host",
+            "cannot be used with --attach",
+        ),
+    ] {
+        let run = host.tap_reactor(words).expect_status(2);
+        assert!(run.stderr.contains(expected), "{words}: {}", run.stderr);
+        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    }
+    assert_eq!(host.identities(), before);
+    let run = host
+        .tap_reactor(&format!("--underlay {IPV4} --dry-run"))
+        .expect_status(0);
+    let expected =
+        "br0-out of bridge br0 leads to other labs by VXLAN 42 with 192.0.2.1, 192.0.2.2";
+    assert!(run.stdout.contains(expected), "{}", run.stdout);
+    assert!(run.stdout.contains("MTU 1450"), "{}", run.stdout);
+}
