@@ -243,6 +243,12 @@ impl Runs {
         files::check_sockets(&experiment, settings, inputs, &reports)?;
         files::check_instruments(&experiment, settings, inputs, &reports, taken)?;
         let expectations = expectations(settings)?;
+        let mut of_floods = settings.all("expect").iter().zip(&expectations);
+        if let Some((setting, _)) = of_floods.find(|(_, one)| one.is_of_floods())
+            && !experiment.counts_floods()
+        {
+            return Err(setting.error(UNCOUNTED).into());
+        }
         if let Some(setting) = settings.get("expect")
             && experiment.flows.is_empty()
         {
@@ -287,6 +293,9 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
         UsageError::new(format_args!("{name} {found}: expected {expected}{meant}"))
     })
 }
+
+/// Why a figure of floods can't be expected to be something.
+const UNCOUNTED: &str = "floods are not counted; expected --count-floods beside it";
 
 fn expectations(settings: &Settings) -> Result<Vec<Expectation>, SettingError> {
     let all = settings.all("expect").iter();

@@ -19,7 +19,7 @@ use tap_reactor::time::{Clock as _, Instant, MonotonicClock};
 
 use super::run::{self, RunError};
 use super::words::Words;
-use super::{Request, Runs, UsageError, app, console, files};
+use super::{Request, Runs, UNCOUNTED, UsageError, app, console, files};
 
 /// In values of settings: the load.
 const PLACE: &str = "{}";
@@ -269,6 +269,11 @@ impl Asked {
         };
         plan(*self.range.end())?;
         let experiment = plan(*self.range.start())?;
+        if let Some(goal) = self.goals.iter().find(|goal| goal.is_of_floods())
+            && !experiment.counts_floods()
+        {
+            return Err(UsageError::new(format_args!("--goal {goal}: {UNCOUNTED}")));
+        }
         let counted = experiment.phases.iter().filter(|phase| phase.is_counted);
         match counted.count() {
             1 => Ok(experiment),
@@ -397,12 +402,13 @@ impl Asked {
     }
 
     /// What a trial tells of. Where all that is to hold does, the network has carried the load, however hard that was for the
-    /// tool, as long as it was sent.
+    /// tool, as long as it was sent; and what it has flooded it has flooded.
     fn judge(&self, report: &Report) -> Verdict {
         let good: Vec<bool> = self.goals.iter().map(|goal| goal.holds(report)).collect();
         let is_sent =
             report.totals.unsent == 0 && report.drops.get(DropReason::TooManyOutstanding) == 0;
-        if is_sent && good.iter().all(|good| *good) {
+        let is_bad_by_itself = self.goals.iter().any(|goal| !goal.is_up_to_tool(report));
+        if is_bad_by_itself || is_sent && good.iter().all(|good| *good) {
             return Verdict::Measured {
                 good,
                 loss: report.totals.loss(),

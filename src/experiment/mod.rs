@@ -374,6 +374,12 @@ impl Experiment {
         starts.map(|m| m.vm).collect()
     }
 
+    /// Returns true if flooded frames are counted.
+    pub fn counts_floods(&self) -> bool {
+        let mut kinds = self.instruments.iter().map(|config| config.kind().name);
+        kinds.any(|kind| kind == "count-floods")
+    }
+
     /// Returns true if an instrument writes to `place`.
     pub fn writes_to(&self, place: &WriteTo) -> bool {
         self.instruments.iter().any(|config| config.to() == place)

@@ -40,6 +40,11 @@ impl FloodKind {
         }
     }
 
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<FloodKind> {
+        FloodKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The words for it.
     pub const fn words(self) -> &'static str {
         match self {

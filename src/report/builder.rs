@@ -231,6 +231,7 @@ impl Builder {
                 context.began,
             ),
             floods: floods(context.floods),
+            floods_counted: context.floods.is_some(),
             path_split: context.path_split.map(PathSplitReport::from),
             path_stages: path_split::stages(context.path_split),
             links: links.changes().to_vec(),

@@ -108,6 +108,9 @@ pub struct Report {
     /// Frames that were flooded, if they were counted (`--count-floods`), by kind; only what occurred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub floods: Vec<FloodReport>,
+    /// They were counted; absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub floods_counted: bool,
     /// The pings that were followed after the run, to split their round trips into parts (`--path-split`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_split: Option<PathSplitReport>,

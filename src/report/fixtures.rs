@@ -211,6 +211,7 @@ pub fn whole() -> Report {
             others: DisturbedReport::default(),
             misbehaving: DisturbedReport::default(),
         }],
+        floods_counted: true,
         floods: vec![FloodReport {
             kind: FloodKind::ArpRequest,
             frames: 1,

@@ -90,6 +90,7 @@ pub(super) fn rows(report: &Report) -> Vec<[String; 9]> {
 impl Report {
     /// Takes in what was flooded in another run.
     pub(super) fn merge_floods(&mut self, other: &Report) {
+        self.floods_counted &= other.floods_counted;
         for theirs in &other.floods {
             let Some(ours) = self.floods.iter_mut().find(|of| of.kind == theirs.kind) else {
                 self.floods.push(theirs.clone());

@@ -63,6 +63,18 @@ pub enum ParseGoalError {
 }
 
 impl Goal {
+    /// Returns true if something of it is about flooded frames, which are counted only on request.
+    pub fn is_of_floods(&self) -> bool {
+        self.conditions.iter().any(Expectation::is_of_floods)
+    }
+
+    /// Returns true if all that does not hold in `report` may be because the tool is too slow.
+    pub fn is_up_to_tool(&self, report: &Report) -> bool {
+        let unmet = |condition: &&Expectation| !condition.check(report).holds;
+        let mut unmet = self.conditions.iter().filter(unmet);
+        unmet.all(Expectation::is_up_to_tool)
+    }
+
     /// Returns true if all that is to hold does in `report`.
     pub fn holds(&self, report: &Report) -> bool {
         self.conditions

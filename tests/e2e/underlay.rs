@@ -78,8 +78,9 @@ fn flows_cross_from_host_to_host_and_nothing_stays() {
 fn peers_in_the_order_of_ranks_are_told_where_each_vm_is_and_others_learn_it() {
     let hosts = Hosts::new();
     for (underlay, learns) in [(IPV4, false), ("vxlan:42,192.0.2.2,192.0.2.1", true)] {
-        let words =
-            format!("--netns host --vms 4 --ping ring --interval 10ms --count 200 --underlay {underlay}");
+        let words = format!(
+            "--netns host --vms 4 --ping ring --interval 10ms --count 200 --underlay {underlay}"
+        );
         let mut runs = [0, 1].map(|rank| hosts.start(rank, &words));
         let tunnel = hosts.tunnel(&mut runs[0]);
         hosts.all[0].wait_until_vm_sent(&mut runs[0], "tap1", 20);

@@ -3,6 +3,7 @@
 //! ```text
 //! expectation = figure operator value
 //! figure      = [metric "."] statistic | count | "loss" | "rate" | "losses." cause | "mark." name "." of_mark
+//!             | "floods." kind "." of_flood
 //! metric      = a name of the table of metrics, such as "rtt" or "boot"; rtt if none is named
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = a name of the table of counts, such as "received" | "drops"
@@ -10,6 +11,8 @@
 //! name        = that of one or more marks, all of which it is about
 //! of_mark     = ["first_pass." | "last_pass." | "longest_gap." | "changes."] statistic | "changes"     (the most of a flow)
 //!             | "passed" | "flows" | "marks"
+//! kind        = that of frames that were flooded, such as "unknown_unicast"
+//! of_flood    = "frames" | "copies" | "repeated" | "unwanted" | "last_copy." statistic
 //! operator    = "<" | "<=" | ">" | ">=" | "="
 //! value       = number unit
 //! unit        = "ns" | "us" | "µs" | "ms" | "s"     of a latency
@@ -36,7 +39,7 @@ pub use parse::{ParseExpectationError, expected_figures};
 use super::Report;
 use super::marks::{MarkReport, Marks};
 use super::units::{count, percent, rate, significant, span};
-use crate::record::{Cause, Count, Latency, MarkMetric, MarkName, Metric};
+use crate::record::{Cause, Count, FloodKind, Latency, MarkMetric, MarkName, Metric};
 
 /// An expected value of a figure of a run.
 #[derive(Clone, PartialEq, Debug)]
@@ -59,6 +62,17 @@ enum Figure {
     Losses(Cause),
     Loss,
     Rate,
+    Flood(FloodKind, OfFlood),
+}
+
+/// A figure of the frames of one kind that were flooded.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum OfFlood {
+    Frames,
+    Copies,
+    Repeated,
+    Unwanted,
+    LastCopy(Statistic),
 }
 
 /// So many decimals tell any two numbers of a size apart that reports have.
@@ -120,6 +134,9 @@ impl Expectation {
                 Some(_) => {}
             }
         }
+        if self.is_of_floods() && !report.floods_counted {
+            told = Some("that floods were not counted (--count-floods)".to_owned());
+        }
         Outcome {
             expectation: self.text.clone(),
             found: told,
@@ -146,6 +163,22 @@ impl Expectation {
             .unwrap_or(short)
     }
 
+    /// Returns true if it is about flooded frames, which are counted only on request.
+    pub const fn is_of_floods(&self) -> bool {
+        matches!(self.figure, Figure::Flood(..))
+    }
+
+    /// Returns true if it may fail because the tool is too slow. What it counts of floods is the network's doing alone.
+    pub const fn is_up_to_tool(&self) -> bool {
+        !matches!(
+            self.figure,
+            Figure::Flood(
+                _,
+                OfFlood::Frames | OfFlood::Copies | OfFlood::Repeated | OfFlood::Unwanted
+            )
+        )
+    }
+
     /// Returns true if it says how many pings may end as `how`, so that it alone decides about them.
     pub fn judges(&self, how: Count) -> bool {
         match &self.figure {
@@ -159,6 +192,7 @@ impl Expectation {
             | Figure::Losses(_)
             | Figure::Rate
             | Figure::Latency(..)
+            | Figure::Flood(..)
             | Figure::Mark(..) => false,
         }
     }
@@ -201,15 +235,27 @@ impl Figure {
             Figure::Losses(cause) => Some(report.lost_for(*cause)? as f64),
             Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
             Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
+            Figure::Flood(kind, of) => of.of(report, *kind),
+        }
+    }
+
+    /// Returns true if it is a time.
+    const fn is_time(&self) -> bool {
+        match self {
+            Figure::Latency(..) | Figure::Flood(_, OfFlood::LastCopy(_)) => true,
+            Figure::Mark(_, of) => of.is_time(),
+            _ => false,
         }
     }
 
     fn show(&self, found: f64) -> String {
         match self {
             Figure::Mark(_, of) if of.is_fraction() => significant(found),
-            Figure::Mark(_, of) if !of.is_time() => count(found.round() as u64),
-            Figure::Latency(..) | Figure::Mark(..) => span(found.round() as u64),
-            Figure::Count(_) | Figure::Drops | Figure::Losses(_) => count(found as u64),
+            _ if self.is_time() => span(found.round() as u64),
+            Figure::Latency(..) | Figure::Mark(..) => count(found.round() as u64),
+            Figure::Count(_) | Figure::Drops | Figure::Losses(_) | Figure::Flood(..) => {
+                count(found as u64)
+            }
             Figure::Loss => percent(found),
             Figure::Rate => rate(found),
         }
@@ -218,14 +264,31 @@ impl Figure {
     /// The value with so many decimals.
     fn show_with(&self, found: f64, decimals: usize) -> String {
         match self {
-            Figure::Mark(_, of) if !of.is_time() => format!("{found:.decimals$}"),
-            Figure::Latency(..) | Figure::Mark(..) => format!("{found:.decimals$} ns"),
-            Figure::Count(_) | Figure::Drops | Figure::Losses(_) => {
-                format!("{found:.decimals$}")
-            }
+            _ if self.is_time() => format!("{found:.decimals$} ns"),
             Figure::Loss => format!("{:.decimals$} %", found * 100.0),
             Figure::Rate => format!("{found:.decimals$}/s"),
+            _ => format!("{found:.decimals$}"),
         }
+    }
+}
+
+impl OfFlood {
+    /// `None` if nothing was counted, and of a time if there is none.
+    fn of(self, report: &Report, kind: FloodKind) -> Option<f64> {
+        if !report.floods_counted {
+            return None;
+        }
+        let flood = report.floods.iter().find(|flood| flood.kind == kind);
+        let Some(flood) = flood else {
+            return (!matches!(self, OfFlood::LastCopy(_))).then_some(0.0);
+        };
+        Some(match self {
+            OfFlood::Frames => flood.frames as f64,
+            OfFlood::Copies => flood.copies as f64,
+            OfFlood::Repeated => flood.repeated as f64,
+            OfFlood::Unwanted => flood.unwanted as f64,
+            OfFlood::LastCopy(statistic) => return statistic.of(&flood.last_copy.expand()),
+        })
     }
 }
 
@@ -295,6 +358,24 @@ mod tests {
         text.parse::<Expectation>()
             .unwrap()
             .check(&fixtures::report())
+    }
+
+    #[test]
+    fn floods_that_were_not_counted_are_not_none() {
+        let (counted, uncounted) = (fixtures::whole(), fixtures::report());
+        for (text, holds, is_up_to_tool) in [
+            ("floods.arp_request.frames=1", true, false),
+            ("floods.arp_request.unwanted<5", false, false),
+            ("floods.unknown_unicast.frames=0", true, false),
+            ("floods.unknown_unicast.last_copy.max<1s", false, true),
+        ] {
+            let expectation: Expectation = text.parse().unwrap();
+            assert_eq!(expectation.check(&counted).holds, holds, "{text}");
+            assert_eq!(expectation.is_up_to_tool(), is_up_to_tool, "{text}");
+            let told = expectation.check(&uncounted).to_string();
+            let why = "FAILS, found that floods were not counted (--count-floods)";
+            assert_eq!(told, format!("expected {text}: {why}"));
+        }
     }
 
     #[test]

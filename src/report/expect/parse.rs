@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use super::{Expectation, Figure, OfMark, Operator, Statistic};
-use crate::record::{Cause, Count, MarkMetric, Metric};
+use super::{Expectation, Figure, OfFlood, OfMark, Operator, Statistic};
+use crate::record::{Cause, Count, FloodKind, MarkMetric, Metric};
 
 /// Why a text is no expectation: the part that was found, and what is expected there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -72,14 +72,17 @@ pub fn operator(text: &str) -> Option<(Operator, &str)> {
 pub fn expected_figures() -> String {
     let counts: Vec<_> = Count::ALL.iter().map(|count| count.name()).collect();
     let causes: Vec<_> = Cause::ALL.iter().map(|cause| cause.name()).collect();
+    let floods = FloodKind::ALL.map(FloodKind::name);
     format!(
         "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt or with one of {} and a dot before it; \
          or {}, drops, loss, rate; or losses.CAUSE with one of {}; or mark.NAME and one of {} with a dot and one of the former behind it, or one of \
-         changes, passed, flows, marks",
+         changes, passed, flows, marks; or floods.KIND with one of {} and, behind a dot, frames, copies, repeated, unwanted, or \
+         last_copy with a dot and one of the first behind it",
         Metric::names(),
         counts.join(", "),
         causes.join(", "),
-        MarkMetric::names()
+        MarkMetric::names(),
+        floods.join(", ")
     )
 }
 
@@ -99,6 +102,13 @@ fn figure(name: &str) -> Option<Figure> {
             .find(|known| known.name() == cause)
             .map(|cause| Figure::Losses(*cause));
     }
+    if let Some(of_flood) = name.strip_prefix("floods.") {
+        let (kind, figure) = of_flood.split_once('.')?;
+        return Some(Figure::Flood(
+            FloodKind::named(kind)?,
+            self::of_flood(figure)?,
+        ));
+    }
     if let Some(of_mark) = name.strip_prefix("mark.") {
         let (mark, figure) = of_mark.split_once('.')?;
         return Some(Figure::Mark(mark.parse().ok()?, self::of_mark(figure)?));
@@ -109,6 +119,18 @@ fn figure(name: &str) -> Option<Figure> {
         _ => (Metric::Rtt, name),
     };
     Some(Figure::Latency(metric, self::statistic(statistic)?))
+}
+
+fn of_flood(name: &str) -> Option<OfFlood> {
+    match name {
+        "frames" => Some(OfFlood::Frames),
+        "copies" => Some(OfFlood::Copies),
+        "repeated" => Some(OfFlood::Repeated),
+        "unwanted" => Some(OfFlood::Unwanted),
+        _ => Some(OfFlood::LastCopy(statistic(
+            name.strip_prefix("last_copy.")?,
+        )?)),
+    }
 }
 
 fn of_mark(name: &str) -> Option<OfMark> {
@@ -154,8 +176,7 @@ impl Figure {
                 let found = crate::number::number(text);
                 found.ok_or("a number such as 0.5 or 10")
             }
-            Figure::Mark(_, of) if !of.is_time() => whole(text),
-            Figure::Latency(..) | Figure::Mark(..) => {
+            _ if self.is_time() => {
                 // "s" is the end of all the others.
                 let units = [
                     ("ns", 1.0),
@@ -186,7 +207,7 @@ impl Figure {
                 let per_second = crate::number::number(per_second);
                 per_second.ok_or("pings per second such as 20000, 20k or 20000/s")
             }
-            Figure::Count(_) | Figure::Drops | Figure::Losses(_) => whole(text),
+            _ => whole(text),
         }
     }
 }
