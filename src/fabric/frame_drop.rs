@@ -156,7 +156,8 @@ mod tests {
         let long = "x".repeat(46) + "ä";
         for (name, kept) in [("", ""), ("br0", "br0"), (&long, &long[..46])] {
             assert_eq!(KernelName::new(name).as_str(), kept);
-            let again = KernelName::new(&name.to_owned());
+            let other = name.to_owned();
+            let again = KernelName::new(&other);
             assert!(std::ptr::eq(KernelName::new(name).as_str(), again.as_str()));
         }
         for length in [0, 1, 95, 96, 97, 9_000] {
