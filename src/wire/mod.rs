@@ -15,7 +15,6 @@ mod dhcp;
 mod dhcp_options;
 mod dhcpv6;
 mod dhcpv6_options;
-mod echo_head;
 mod echo_template;
 mod error;
 mod ethernet;
@@ -37,6 +36,7 @@ mod mld;
 mod neighbour_discovery;
 mod neighbour_request;
 mod plain_echo;
+mod probe_head;
 mod router_discovery;
 mod source_mac;
 mod tcp;
@@ -54,7 +54,6 @@ pub use dhcpv6::{
     ALL_DHCPV6_SERVERS, DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT, Dhcpv6Address, Dhcpv6Association,
     Dhcpv6Kind, Dhcpv6Reply, Dhcpv6Request, Dhcpv6Status, MAX_ASSOCIATIONS, dhcpv6_identifier,
 };
-pub use echo_head::EchoHead;
 pub use echo_template::EchoTemplate;
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
@@ -105,6 +104,7 @@ pub use neighbour_discovery::{
 };
 pub use neighbour_request::NeighbourRequest;
 pub use plain_echo::PlainEcho;
+pub use probe_head::ProbeHead;
 pub use router_discovery::{
     AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_advertisement,
     write_router_solicitation,

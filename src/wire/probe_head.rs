@@ -21,7 +21,7 @@ const SHORTEST_IPV4: usize = ETHERNET_HEADER_LENGTH + 20 + 8;
 
 /// Addresses and numbers of an ICMP or ICMPv6 echo message, of one that is sent in fragments those of the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EchoHead {
+pub struct ProbeHead {
     /// The address the frame was sent to.
     pub destination_mac: MacAddr,
     /// The address that it was sent from.
@@ -38,7 +38,7 @@ pub struct EchoHead {
     pub sequence: u16,
 }
 
-impl EchoHead {
+impl ProbeHead {
     /// Returns true if `frame` is a request, of one that is sent in fragments the first.
     #[inline]
     pub fn is_request(frame: &[u8]) -> bool {
@@ -88,13 +88,13 @@ impl EchoHead {
                     && (kind, code) == (TYPE_ECHO_REQUEST, 0)
                     && frame.len() >= SHORTEST_IPV4
             }
-            _ => EchoHead::parse(frame).is_some_and(|echo| echo.is_request),
+            _ => ProbeHead::parse(frame).is_some_and(|echo| echo.is_request),
         }
     }
 
     /// Reads `frame`. `None` if it carries no echo message, or a later fragment of one.
     #[inline]
-    pub fn parse(frame: &[u8]) -> Option<EchoHead> {
+    pub fn parse(frame: &[u8]) -> Option<ProbeHead> {
         let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = frame else {
             return None;
         };
@@ -116,7 +116,7 @@ impl EchoHead {
         let &[kind, 0, _, _, i0, i1, n0, n1, ..] = message else {
             return None;
         };
-        (kind == kinds.0 || kind == kinds.1).then_some(EchoHead {
+        (kind == kinds.0 || kind == kinds.1).then_some(ProbeHead {
             destination_mac: MacAddr([d0, d1, d2, d3, d4, d5]),
             source_mac: MacAddr([s0, s1, s2, s3, s4, s5]),
             source,
@@ -128,8 +128,8 @@ impl EchoHead {
     }
 
     /// The request that a reply answers, or the reply to a request.
-    pub const fn turned(self) -> EchoHead {
-        EchoHead {
+    pub const fn turned(self) -> ProbeHead {
+        ProbeHead {
             destination_mac: self.source_mac,
             source_mac: self.destination_mac,
             source: self.destination,
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_echo_message_is_found_behind_tags_and_in_a_first_fragment() {
-        let expected = |source: &str, destination: &str| EchoHead {
+        let expected = |source: &str, destination: &str| ProbeHead {
             destination_mac: B,
             source_mac: A,
             source: source.parse().unwrap(),
@@ -202,7 +202,7 @@ mod tests {
         let mut buffer = [0; 200];
         let length = request4(&mut buffer);
         assert_eq!(
-            EchoHead::parse(&buffer[..length]),
+            ProbeHead::parse(&buffer[..length]),
             Some(expected("10.77.0.2", "10.77.0.3"))
         );
         for vlan in ["7", "100.200"] {
@@ -212,23 +212,23 @@ mod tests {
             vlan.put_on(&mut buffer).unwrap();
             let frame = &buffer[..tags + length];
             assert_eq!(
-                EchoHead::parse(frame),
+                ProbeHead::parse(frame),
                 Some(expected("10.77.0.2", "10.77.0.3"))
             );
         }
         let length = request6(&mut buffer);
         assert_eq!(
-            EchoHead::parse(&buffer[..length]),
+            ProbeHead::parse(&buffer[..length]),
             Some(expected("fd77::2", "fd77::3"))
         );
         let length = insert_fragment_header(&mut buffer, length, 9).unwrap();
         assert_eq!(
-            EchoHead::parse(&buffer[..length]),
+            ProbeHead::parse(&buffer[..length]),
             Some(expected("fd77::2", "fd77::3"))
         );
         // A later fragment has the bytes of a message somewhere in its middle.
         buffer[14 + 40 + 3] = 8;
-        assert_eq!(EchoHead::parse(&buffer[..length]), None);
+        assert_eq!(ProbeHead::parse(&buffer[..length]), None);
     }
 
     #[test]
@@ -236,22 +236,22 @@ mod tests {
         let mut buffer = [0; 200];
         for write in [request4, request6] {
             let length = write(&mut buffer);
-            assert!(EchoHead::is_request(&buffer[..length]));
+            assert!(ProbeHead::is_request(&buffer[..length]));
             // Each byte that says what it is, and some that do not.
             for at in 0..60 {
                 for value in [0, 1, 8, 0x45, 0x46, 128, 129, 255] {
                     let before = std::mem::replace(&mut buffer[at], value);
-                    let head = EchoHead::parse(&buffer[..length]);
+                    let head = ProbeHead::parse(&buffer[..length]);
                     let expected = head.is_some_and(|head| head.is_request);
-                    let found = EchoHead::is_request(&buffer[..length]);
+                    let found = ProbeHead::is_request(&buffer[..length]);
                     assert_eq!(found, expected, "{at} {value}");
                     buffer[at] = before;
                 }
             }
             for cut in 0..length {
-                let head = EchoHead::parse(&buffer[..cut]);
+                let head = ProbeHead::parse(&buffer[..cut]);
                 let expected = head.is_some_and(|head| head.is_request);
-                assert_eq!(EchoHead::is_request(&buffer[..cut]), expected, "{cut}");
+                assert_eq!(ProbeHead::is_request(&buffer[..cut]), expected, "{cut}");
             }
         }
     }
@@ -263,14 +263,14 @@ mod tests {
             let length = write(&mut buffer);
             for cut in 0..60.min(length) {
                 // Whatever is there of it.
-                let _ = EchoHead::parse(&buffer[..cut]);
+                let _ = ProbeHead::parse(&buffer[..cut]);
             }
-            assert_eq!(EchoHead::parse(&buffer[..ARP_FRAME_LENGTH - 10]), None);
+            assert_eq!(ProbeHead::parse(&buffer[..ARP_FRAME_LENGTH - 10]), None);
         }
         request4(&mut buffer);
         for (at, value) in [(13, 6), (20, 0x1f), (23, 17), (34, 3), (35, 1)] {
             let before = std::mem::replace(&mut buffer[at], value);
-            assert_eq!(EchoHead::parse(&buffer), None, "{at}");
+            assert_eq!(ProbeHead::parse(&buffer), None, "{at}");
             buffer[at] = before;
         }
     }
