@@ -620,6 +620,7 @@ mod tests {
             PingOutcome::Unresolved { due },
             PingOutcome::Errored {
                 due,
+                sent: due,
                 error: PingError::HostUnreachable,
             },
             PingOutcome::Duplicate,

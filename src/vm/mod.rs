@@ -59,8 +59,8 @@ pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use path_mtu::{IPV4_MINIMUM_PATH_MTU, MAX_PATH_MTUS, PATH_MTU_LIFETIME};
 pub use probe::{
-    GiveUp, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour, PingOptions, PingStart,
-    SessionConfig, Unsent,
+    GiveUp, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour, PingOptions, PingStart, Probe,
+    ProbeKind, SessionConfig, Unsent,
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 
@@ -70,7 +70,7 @@ use self::ip::{Disposition, Protocol};
 use self::ipv4::{Ipv4, Shortcuts};
 use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
-use self::probe::Session;
+use self::probe::{Ports, Session};
 use crate::time::{Instant, Now};
 use crate::wire::{
     EthernetFrame, MacAddr, ParseError, Payload, ProbeHead, Vlan, behind_tags, put_on, take_off,
@@ -128,11 +128,12 @@ pub struct Vm {
     answers: Answers,
     fragmenter: Fragmenter,
     sessions: Vec<Session>,
+    ports: Ports,
     /// Pings whose neighbour has answered, to be sent.
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
-    /// Echo requests that it has answered.
+    /// Echo requests, UDP ones too, that it has answered.
     requests_answered: u64,
     /// The echo message in the last frame that it did not act on, until somebody asks for it. The box is there from the first one
     /// on: most VMs have none.
@@ -161,6 +162,7 @@ impl Vm {
             answers: Answers::default(),
             fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
+            ports: Ports::default(),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
             requests_answered: 0,

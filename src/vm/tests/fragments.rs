@@ -11,6 +11,7 @@ fn with_payload(payload_length: usize) -> Bench {
     let mut bench = Bench::resolved();
     let config = SessionConfig {
         destination: PEER.into(),
+        probe: Probe::ICMP_ECHO,
         payload_length,
         timeout: TIMEOUT,
         options: PingOptions::default(),

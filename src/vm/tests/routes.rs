@@ -466,6 +466,7 @@ fn pings_go_another_way_as_soon_as_there_is_one() {
     let [far, near] = [FAR, PEER].map(|destination| {
         let config = SessionConfig {
             destination: destination.into(),
+            probe: Probe::ICMP_ECHO,
             payload_length: 16,
             timeout: TIMEOUT,
             options: PingOptions::default(),

@@ -87,6 +87,7 @@ fn fragments_have_the_tags_too() {
     let mut bench = bench(Some("7"));
     let session = SessionConfig {
         destination: PEER.into(),
+        probe: Probe::ICMP_ECHO,
         payload_length: 2000,
         timeout: TIMEOUT,
         options: PingOptions::default(),
