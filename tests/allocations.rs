@@ -83,14 +83,14 @@ fn a_vm_allocates_nothing_for_frames_that_it_ignores_and_once_if_they_are_asked_
     let mut ignore = |vm: &mut Vm| {
         let reaction = vm.receive(Instant::ZERO, &mut frame, 60);
         assert!(matches!(reaction.event, Some(Event::Ignored(_))));
-        vm.take_ignored_echo().is_some()
+        vm.take_ignored_probe().is_some()
     };
     let mut times = |vm: &mut Vm, is_kept: bool| {
         let info = measure(|| (0..100).for_each(|_| assert_eq!(ignore(vm), is_kept)));
         info.count_total
     };
     assert_eq!(times(&mut vm, false), 0);
-    vm.keep_ignored_echoes();
+    vm.keep_ignored_probes();
     assert_eq!(times(&mut vm, true), 1);
     assert_eq!(times(&mut vm, true), 0);
 }

@@ -13,7 +13,7 @@ use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::ranks::Rank;
 use crate::system::{FabricKind, Neighbours, NetnsChoice, Outside, Prepared, Sharing};
 use crate::topology::outside_name;
-use crate::vm::VmId;
+use crate::vm::{Probe, VmId};
 
 /// The most VMs or flows that are listed one by one; the rest is counted.
 const LINES: usize = 20;
@@ -353,13 +353,14 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
                 |out, flow: &FlowPlan| {
                     writeln!(
                         out,
-                        "  {} → {}{}, {} bytes",
+                        "  {} → {}{}{}, {} bytes",
                         flow.source,
                         flow.target,
                         match flow.version {
                             IpVersion::V4 => "",
                             IpVersion::V6 => " over IPv6",
                         },
+                        by(flow.probe),
                         flow.payload_length
                     )
                 },
@@ -498,6 +499,14 @@ fn sending(phase: &Phase) -> String {
 /// A number with its noun: `1 flow`, `20 flows`.
 fn counted(number: u64, one: &str, several: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { several })
+}
+
+/// How a flow pings, if it is not by ICMP echo.
+fn by(probe: Probe) -> String {
+    match probe {
+        Probe::ICMP_ECHO => String::new(),
+        probe => format!(" by {probe}"),
+    }
 }
 
 fn flows_of(number: u64) -> String {

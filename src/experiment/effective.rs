@@ -128,6 +128,7 @@ fn decided(settings: &mut Settings, experiment: &Experiment) {
         }
     }
     settings.set("dad", [vm_defaults.dad]);
+    settings.set("udp-echo", [vm_defaults.udp_echo]);
     settings.set("ipv6", [vm_defaults.ipv6.is_some()]);
     if let Some(plan) = vm_defaults.ipv6 {
         settings.set("subnet6", [plan.subnet]);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{Experiment, FlowPlan, IpVersion, Scenario, SettingError, plan};
 use crate::load::Target;
-use crate::vm::VmId;
+use crate::vm::{Probe, VmId};
 
 /// The default payload of a ping in bytes, as in ping(8).
 pub(super) const PAYLOAD_LENGTH: usize = 56;
@@ -37,12 +37,13 @@ impl Experiment {
 }
 
 impl FlowPlan {
-    /// Creates a flow from one VM to another over IPv4, with 56 bytes of payload.
+    /// Creates a flow of ICMP echoes from one VM to another over IPv4, with 56 bytes of payload.
     pub const fn between(source: VmId, target: VmId) -> FlowPlan {
         FlowPlan {
             source,
             target: Target::Vm(target),
             version: IpVersion::V4,
+            probe: Probe::ICMP_ECHO,
             payload_length: PAYLOAD_LENGTH,
         }
     }

@@ -33,7 +33,8 @@ use crate::hypervisor::{AttributeLoss, Change, FindNeighbours, MarkOn, Phase};
 use crate::load::Target;
 use crate::system::LabConfig;
 use crate::vm::{
-    Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, VmConfig, VmId,
+    Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, Probe, VmConfig,
+    VmId,
 };
 use crate::wire::{MacAddr, Vlan};
 
@@ -75,6 +76,8 @@ pub struct FlowPlan {
     pub target: Target,
     /// The protocol, if the destination is a VM.
     pub version: IpVersion,
+    /// What is sent.
+    pub probe: Probe,
     /// Bytes of payload of each ping.
     pub payload_length: usize,
 }

@@ -17,7 +17,7 @@ use super::{Direction, Instrument, InstrumentKind, LinkFate, Notice, Observed, R
 use crate::load::{FlowId, Pacing, Target};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingError, PingOutcome, SessionId, VmId};
-use crate::wire::{EchoHead, MacAddr};
+use crate::wire::{MacAddr, ProbeHead};
 
 /// The instrument of `--trace`.
 pub(super) const TRACE: InstrumentKind = InstrumentKind {
@@ -339,7 +339,7 @@ impl Instrument for EventLog {
     fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
         let vm = observed.vm;
         let echo = match observed.direction {
-            Direction::Out => EchoHead::parse(observed.frame).filter(|echo| echo.is_request),
+            Direction::Out => ProbeHead::parse(observed.frame).filter(|echo| echo.is_request),
             Direction::In => None,
         };
         let Some(echo) = echo else {
@@ -620,6 +620,7 @@ mod tests {
             PingOutcome::Unresolved { due },
             PingOutcome::Errored {
                 due,
+                sent: due,
                 error: PingError::HostUnreachable,
             },
             PingOutcome::Duplicate,

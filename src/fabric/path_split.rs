@@ -8,7 +8,7 @@ use super::path_stamps::{PATH_SLOTS, PathKey};
 use super::{Fabric, PathStamps};
 use crate::record::{Latency, PATH_STAMPS, PathSample, PathSplit};
 use crate::time::{Instant, Now};
-use crate::wire::EchoHead;
+use crate::wire::ProbeHead;
 
 /// The most pings that are stamped in a run: 3 MiB.
 pub const MAX_SPLIT_PINGS: u32 = 50_000;
@@ -120,7 +120,7 @@ impl PathFollower {
         now: &mut impl Now,
         frame: &[u8],
     ) -> Option<Writing> {
-        let echo = EchoHead::parse(frame)?;
+        let echo = ProbeHead::parse(frame)?;
         let key = PathKey::of(&echo);
         let slot = key.slot();
         let is_request = echo.is_request;
@@ -176,7 +176,7 @@ impl PathFollower {
             // The time that whoever asks gets, too.
             now.now();
         }
-        let Some(echo) = EchoHead::parse(frame) else {
+        let Some(echo) = ProbeHead::parse(frame) else {
             return;
         };
         let key = PathKey::of(&echo);
@@ -318,7 +318,7 @@ mod tests {
                 made: 4,
             };
             self.takes(300);
-            let is_reply = !EchoHead::is_request(frame);
+            let is_reply = !ProbeHead::is_request(frame);
             self.stamps[usize::from(is_reply)] = self.is_stamping.then_some(stamps);
             self.queue.push(frame.to_vec());
             Write::Sent
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn request_and_reply_of_a_ping_have_one_key_and_others_another() {
-        let key = |frame: &[u8]| PathKey::of(&EchoHead::parse(frame).unwrap());
+        let key = |frame: &[u8]| PathKey::of(&ProbeHead::parse(frame).unwrap());
         let request = echo(true, 1);
         assert_eq!(key(&request), key(&echo(false, 1)));
         assert_ne!(key(&request), key(&echo(true, 2)));

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::time::Instant;
-use crate::wire::EchoHead;
+use crate::wire::ProbeHead;
 
 /// Tells a ping from others: of its request and of its reply it is the same. The programs in the kernel make it, too
 /// (`system/path_stamps/path.c`).
@@ -16,7 +16,7 @@ const SLOT_BITS: u32 = 10;
 
 impl PathKey {
     /// The key of the ping of an echo message: the end of the address that asks, identifier and sequence number.
-    pub fn of(echo: &EchoHead) -> PathKey {
+    pub fn of(echo: &ProbeHead) -> PathKey {
         let asker = match echo.is_request {
             true => echo.source,
             false => echo.destination,

@@ -57,6 +57,7 @@ pages! {
     capturing: "capturing.md";
     controlling: "controlling.md";
     marks: "marks.md";
+    probes: "probes.md";
     losses: "losses.md";
     misbehaving: "misbehaving.md";
     moving: "moving.md";

@@ -282,7 +282,7 @@ impl<F: Fabric> Hypervisor<F> {
         let vms = vms.into_iter().map(|(id, config)| {
             let mut vm = Vm::new(now, config);
             if keeps_echoes {
-                vm.keep_ignored_echoes();
+                vm.keep_ignored_probes();
             }
             let rx_filter = vm.rx_filter();
             (id, vm, rx_filter)

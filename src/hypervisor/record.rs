@@ -10,7 +10,7 @@ use crate::fabric::Fabric;
 use crate::load::FlowId;
 use crate::record::{Attribution, DropReason, Member};
 use crate::time::Instant;
-use crate::vm::{Event, PingId, PingOutcome, VmId};
+use crate::vm::{Event, PingError, PingId, PingOutcome, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
     #[inline(always)]
@@ -164,8 +164,12 @@ impl<F: Fabric> Hypervisor<F> {
                 self.recorder().unresolved(flow, sequence, due, now);
                 self.explain(now, (vm, ping), (flow, due), Attribution::UNRESOLVED);
             }
-            PingOutcome::Errored { due, error } => {
-                self.recorder().errored(flow, sequence, due, error, now);
+            PingOutcome::Errored { due, sent, error } => {
+                let recorder = self.recorder();
+                recorder.errored(flow, sequence, due, error, now);
+                if error == PingError::Refused {
+                    recorder.refused(now.nanos_since(sent));
+                }
                 let reported = Attribution::reported(error);
                 self.explain(now, (vm, ping), (flow, due), reported);
             }

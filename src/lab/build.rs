@@ -147,7 +147,7 @@ pub(super) fn add_flow(
     }
     added.ok_or_else(|| {
         LabError::Plan(format!(
-            "{} does not exist, or has more flows than ICMP can tell apart",
+            "{} does not exist, or has more flows than 16 bits can tell apart",
             flow.source
         ))
     })
@@ -171,6 +171,7 @@ pub(super) fn flow_config(
         source: flow.source,
         session: SessionConfig {
             destination,
+            probe: flow.probe,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
             options: options(experiment.vm_defaults.ping, destination),

@@ -55,12 +55,14 @@ pub(super) fn flow_name(
         Target::Vm(vm) => FlowName {
             src,
             dst: vm.to_string(),
+            probe: flow.probe.kind,
             address: Some(address).filter(|_| lease.is_some() || !planned.is_unspecified()),
             members: Vec::new(),
         },
         Target::Address(_) => FlowName {
             src,
             dst: address,
+            probe: flow.probe.kind,
             address: None,
             members: members(experiment, leased, flow.source, planned),
         },

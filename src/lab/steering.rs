@@ -220,6 +220,7 @@ fn planned(flow: &FlowConfig) -> FlowPlan {
             true => IpVersion::V4,
             false => IpVersion::V6,
         },
+        probe: flow.session.probe,
         payload_length: flow.session.payload_length,
     }
 }

@@ -83,6 +83,8 @@ metrics! {
     Lease: Run, "ns", "lease" => "lease_ns";
     /// The rtt of the first ping of each flow.
     First: Run, "ns", "first" => "first_ns";
+    /// How long it took until a ping was refused, because nobody listens at the port that it is for.
+    Refused: Run, "ns", "refused" => "refused_ns";
     /// By how much a frame that `--impair` held was released too late.
     Release: Run, "ns", "release" => "release_ns";
     /// From the making of a VM to the first answer to a ping of its own.

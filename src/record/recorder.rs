@@ -335,6 +335,11 @@ impl Recorder {
         });
     }
 
+    /// A ping was refused `elapsed` nanoseconds after it was sent. Refusals belong to the run as a whole, a warm-up included.
+    pub fn refused(&mut self, elapsed: u64) {
+        self.record(Metric::Refused, elapsed);
+    }
+
     /// A further reply came at `now` to a ping that was answered already. Counts for the phase that `now` is in.
     pub fn duplicate(&mut self, flow: FlowId, now: Instant) {
         self.count(flow, now, |totals| totals.duplicate += 1);

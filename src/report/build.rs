@@ -17,7 +17,7 @@ use crate::record::{
     Phase, Recorder, Totals,
 };
 use crate::time::Instant;
-use crate::vm::VmId;
+use crate::vm::{ProbeKind, VmId};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
 /// this many are 16 MB of it; a mesh of a thousand VMs would make 800 MB that nobody opens.
@@ -94,6 +94,8 @@ pub struct FlowName {
     pub dst: String,
     /// The address of `dst`, if `dst` is not one itself.
     pub address: Option<String>,
+    /// What is sent.
+    pub probe: ProbeKind,
     /// The VMs that are members of `dst`, if that is a multicast group, each with the address that it answers from.
     pub members: Vec<(VmId, IpAddr)>,
 }
@@ -233,6 +235,14 @@ fn nothing_sent(totals: &Totals) -> Option<String> {
 }
 
 impl FlowReport {
+    /// How it pings, if it is not by ICMP echo: ` by udp`.
+    pub(super) fn by(&self) -> String {
+        match self.probe {
+            ProbeKind::Icmp => String::new(),
+            kind => format!(" by {kind}"),
+        }
+    }
+
     /// The report of the flow with that index, named `name`. `None` if `recorder` has none.
     pub(crate) fn of(
         recorder: &Recorder,
@@ -252,12 +262,14 @@ pub(super) fn named(index: usize, name: Option<FlowName>) -> (FlowReport, Vec<(V
         src,
         dst,
         address,
+        probe,
         members,
     } = name.unwrap_or_else(|| FlowName::unknown(index));
     let flow = FlowReport {
         src,
         dst,
         address,
+        probe,
         totals: Totals::default(),
         losses: Vec::new(),
         rtt_ns: LatencySummary::default(),

@@ -25,7 +25,10 @@ const OF_SUMMARY: usize = 1 + LatencySummary::FIGURES;
 const BEFORE_MARKS: usize = WHAT.len() + Count::ALL.len() + 1 + Metric::COUNT * OF_SUMMARY;
 
 /// Cells of a row.
-const COLUMNS: usize = BEFORE_LOSSES + OF_LOSS.len();
+const COLUMNS: usize = BEFORE_PROBE + 1;
+
+/// Cells of a row, up to the kind of a flow's probes.
+const BEFORE_PROBE: usize = BEFORE_LOSSES + OF_LOSS.len();
 
 /// Cells of a row, up to what losses have.
 const BEFORE_LOSSES: usize = BEFORE_MARKS + OF_MARK.len() + MarkMetric::ALL.len() * OF_SUMMARY;
@@ -113,6 +116,9 @@ fn flow_rows(flow: &FlowReport, table: &mut csv::Writer<impl Write>) -> io::Resu
             cell.clear();
         }
     }
+    if let Some(cell) = row.get_mut(BEFORE_PROBE) {
+        flow.probe.name().clone_into(cell);
+    }
     table.write_record(row)?;
     for loss in &flow.losses {
         let what = ["flow_loss", "", &flow.src, &flow.dst, address, "", ""];
@@ -143,6 +149,7 @@ fn loss_row(what: [&str; WHAT.len()], loss: &LossReport) -> Vec<String> {
         loss.count.to_string(),
         loss.reason.clone().unwrap_or_default(),
     ]);
+    row.resize(COLUMNS, String::new());
     row
 }
 
@@ -239,6 +246,7 @@ fn columns() -> Vec<String> {
         columns.extend(names.map(|name| format!("{metric}_{name}{unit}")));
     }
     columns.extend(OF_LOSS.map(str::to_owned));
+    columns.push("probe".to_owned());
     columns
 }
 

@@ -13,6 +13,7 @@ use crate::record::{
     Addresses, Drops, ErrorCounts, Latency, LatencySummary, LinkChanged, Metric, NeighbourSearch,
     Pauses, PerMetric, SparseLatency, Totals,
 };
+use crate::vm::ProbeKind;
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
 /// its meaning makes a new one.
@@ -246,6 +247,9 @@ pub struct FlowReport {
     /// The address of `dst`, if `dst` is not one itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// What it sends. A report of an earlier version does not say it: `icmp`.
+    #[serde(default)]
+    pub probe: ProbeKind,
     /// Counts of its pings, by how each ended. Without `unsent`, which is not counted for a flow.
     #[serde(serialize_with = "encoding::flow_totals")]
     pub totals: Totals,

@@ -193,7 +193,7 @@ fn flows(reports: &[Report]) -> Vec<FlowReport> {
     let mut flows: Vec<FlowReport> = Vec::new();
     let mut index_of = HashMap::new();
     for flow in reports.iter().flat_map(|report| &report.flows) {
-        let who = (&flow.src, &flow.dst, &flow.address);
+        let who = (&flow.src, &flow.dst, &flow.address, flow.probe);
         let index = *index_of.entry(who).or_insert(flows.len());
         match flows.get_mut(index) {
             None => flows.push(flow.clone()),

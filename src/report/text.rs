@@ -213,7 +213,7 @@ fn flow(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
     if let Some(address) = &flow.address {
         write!(out, " ({})", Escaped(address))?;
     }
-    write!(out, ": {}", outcome(&flow.totals))?;
+    write!(out, "{}: {}", flow.by(), outcome(&flow.totals))?;
     let rtt = &flow.rtt_ns;
     if let (Some(min), Some(mean), Some(max), Some(stdev)) = (rtt.min, rtt.mean, rtt.max, rtt.stdev)
     {

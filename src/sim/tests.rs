@@ -10,7 +10,7 @@ use crate::hypervisor::{AttributeLoss, Command, Phase};
 use crate::lab::SimulatedLab;
 use crate::load::{Pacing, Start, Target};
 use crate::record::Metric;
-use crate::vm::{Ipv6Config, Ipv6Interface, VmConfig, VmId};
+use crate::vm::{Ipv6Config, Ipv6Interface, Probe, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 mod endpoints;
@@ -105,6 +105,7 @@ fn add_flow(lab: &mut Lab, source: u32, target: Target, payload_length: usize) {
         source: VmId(source),
         target,
         version: IpVersion::V4,
+        probe: Probe::ICMP_ECHO,
         payload_length,
     };
     lab.add_flow(flow).unwrap();

@@ -157,6 +157,8 @@ pub enum PingOutcome {
     Errored {
         /// When the schedule wanted the ping sent.
         due: Instant,
+        /// When it was sent.
+        sent: Instant,
         /// The error that was reported.
         error: PingError,
     },
@@ -218,8 +220,10 @@ ping_errors! {
     HostUnreachable => "host_unreachable",
     /// The host does not speak ICMP.
     ProtocolUnreachable => "protocol_unreachable",
-    /// Nobody listens at the port.
+    /// Nobody listens at the port, says somebody of a ping that is for none.
     PortUnreachable => "port_unreachable",
+    /// The host refuses it: nobody listens at the port that it is for.
+    Refused => "refused",
     /// The ping is larger than a link carries, and may not be cut (IPv6: "packet too big").
     FragmentationNeeded => "fragmentation_needed",
     /// Somebody forbids it.

@@ -59,8 +59,8 @@ pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use path_mtu::{IPV4_MINIMUM_PATH_MTU, MAX_PATH_MTUS, PATH_MTU_LIFETIME};
 pub use probe::{
-    GiveUp, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour, PingOptions, PingStart,
-    SessionConfig, Unsent,
+    GiveUp, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour, PingOptions, PingStart, Probe,
+    ProbeKind, SessionConfig, Unsent,
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 
@@ -70,10 +70,10 @@ use self::ip::{Disposition, Protocol};
 use self::ipv4::{Ipv4, Shortcuts};
 use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
-use self::probe::Session;
+use self::probe::{Ports, Session};
 use crate::time::{Instant, Now};
 use crate::wire::{
-    EchoHead, EthernetFrame, MacAddr, ParseError, Payload, Vlan, behind_tags, put_on, take_off,
+    EthernetFrame, MacAddr, ParseError, Payload, ProbeHead, Vlan, behind_tags, put_on, take_off,
 };
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
@@ -128,15 +128,16 @@ pub struct Vm {
     answers: Answers,
     fragmenter: Fragmenter,
     sessions: Vec<Session>,
+    ports: Ports,
     /// Pings whose neighbour has answered, to be sent.
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
-    /// Echo requests that it has answered.
+    /// Echo requests, UDP ones too, that it has answered.
     requests_answered: u64,
     /// The echo message in the last frame that it did not act on, until somebody asks for it. The box is there from the first one
     /// on: most VMs have none.
-    ignored_echo: Option<Box<Option<EchoHead>>>,
+    ignored_probe: Option<Box<Option<ProbeHead>>>,
     /// Somebody is going to ask for it.
     keeps_ignored: bool,
     /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
@@ -161,10 +162,11 @@ impl Vm {
             answers: Answers::default(),
             fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
+            ports: Ports::default(),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
             requests_answered: 0,
-            ignored_echo: None,
+            ignored_probe: None,
             keeps_ignored: false,
             is_dirty: true,
             random,
@@ -310,8 +312,8 @@ impl Vm {
     }
 
     /// From now on the echo message in a frame of which [`Event::Ignored`] tells is kept, to be
-    /// [taken](Vm::take_ignored_echo).
-    pub const fn keep_ignored_echoes(&mut self) {
+    /// [taken](Vm::take_ignored_probe).
+    pub const fn keep_ignored_probes(&mut self) {
         self.keeps_ignored = true;
     }
 
@@ -322,17 +324,17 @@ impl Vm {
         if !self.keeps_ignored {
             return;
         }
-        if let Some(echo) = EchoHead::parse(frame) {
+        if let Some(echo) = ProbeHead::parse(frame) {
             let is_own = echo.source_mac == self.mac && !echo.is_request;
             let kept = if is_own { echo.turned() } else { echo };
-            **self.ignored_echo.get_or_insert_default() = Some(kept);
+            **self.ignored_probe.get_or_insert_default() = Some(kept);
         }
     }
 
     /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one and such are
-    /// [kept](Vm::keep_ignored_echoes).
-    pub fn take_ignored_echo(&mut self) -> Option<EchoHead> {
-        self.ignored_echo.as_mut()?.take()
+    /// [kept](Vm::keep_ignored_probes).
+    pub fn take_ignored_probe(&mut self) -> Option<ProbeHead> {
+        self.ignored_probe.as_mut()?.take()
     }
 
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP

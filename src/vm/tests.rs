@@ -25,6 +25,7 @@ mod router_model;
 mod routers;
 mod routes;
 mod tcp;
+mod udp_probe;
 mod vlan;
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
@@ -86,6 +87,7 @@ impl Bench {
         vm.neighbours.set_reachable_time(BASE_REACHABLE_TIME);
         let config = SessionConfig {
             destination: PEER.into(),
+            probe: Probe::ICMP_ECHO,
             payload_length: 16,
             timeout: TIMEOUT,
             options: PingOptions::default(),

@@ -12,6 +12,7 @@ use super::icmp_error::IcmpErrorKind;
 use super::igmp::{IgmpMessage, LEAVE, VERSION_3_REPORT};
 use super::ipv4::{Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_IGMP, PROTOCOL_UDP};
 use super::mac::MacAddr;
+use super::probe_head::QuotedProbe;
 use super::tcp::{PROTOCOL_TCP, TcpSegment};
 use super::udp::UdpDatagram;
 use super::vlan::{VLAN_TAG_LENGTH, tags_of};
@@ -143,6 +144,17 @@ pub(super) fn describe_tcp(
     }
 }
 
+/// Describes what an error is about.
+fn describe_quoted(f: &mut fmt::Formatter<'_>, quoted: &QuotedProbe) -> fmt::Result {
+    match (quoted.ports, quoted.number) {
+        ((0, 0), Some((identifier, sequence))) => {
+            write!(f, " about echo request id {identifier} seq {sequence}")?;
+        }
+        ((source, destination), _) => write!(f, " about port {source} > {destination}")?,
+    }
+    write!(f, " to {}", quoted.destination)
+}
+
 fn describe_icmp(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Result {
     let (what, echo) = match IcmpMessage::parse(packet) {
         Ok(IcmpMessage::EchoRequest(echo)) => ("request", echo),
@@ -151,11 +163,7 @@ fn describe_icmp(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
             let IcmpErrorKind { kind, code } = error.kind;
             write!(f, "ICMP type {kind} code {code}")?;
             return match error.quoted {
-                Some(quoted) => write!(
-                    f,
-                    " about echo request id {} seq {} to {}",
-                    quoted.identifier, quoted.sequence, quoted.destination
-                ),
+                Some(quoted) => describe_quoted(f, &quoted),
                 None => Ok(()),
             };
         }

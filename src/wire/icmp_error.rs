@@ -6,11 +6,10 @@ use std::net::Ipv4Addr;
 use etherparse::{Icmpv4Header, Icmpv4Type, IpNumber, Ipv4HeaderSlice};
 
 use super::ethernet::ETHERNET_HEADER_LENGTH;
-use super::icmp::{
-    ECHO_FRAME_OVERHEAD, ICMP_ECHO_HEADER_LENGTH, TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST,
-};
-use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Envelope, PROTOCOL_ICMP};
+use super::icmp::{ECHO_FRAME_OVERHEAD, ICMP_ECHO_HEADER_LENGTH};
+use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Envelope};
 use super::mac::MacAddr;
+use super::probe_head::QuotedProbe;
 
 const TYPE_UNREACHABLE: u8 = 3;
 const TYPE_REDIRECT: u8 = 5;
@@ -63,23 +62,8 @@ pub struct IcmpError {
     /// The largest datagram that the next hop takes, of an error that says that this one is too large (RFC 1191); 0 if
     /// it does not say.
     pub next_hop_mtu: u16,
-    /// The echo message that it is about; `None` if it is about something else.
-    pub quoted: Option<QuotedEcho>,
-}
-
-/// An echo message that an error quotes: its header, and the eight bytes behind it that RFC 792 promises.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QuotedEcho {
-    /// It is a request rather than a reply.
-    pub is_request: bool,
-    /// Its source address.
-    pub source: Ipv4Addr,
-    /// Where it was to go.
-    pub destination: Ipv4Addr,
-    /// Its identifier.
-    pub identifier: u16,
-    /// Its sequence number.
-    pub sequence: u16,
+    /// The probe, or the reply, that it is about; `None` if it is about something else.
+    pub quoted: Option<QuotedProbe>,
 }
 
 /// Tells if messages of this type are errors about a datagram that they quote. Source quench is none any more (RFC
@@ -96,7 +80,7 @@ impl IcmpError {
         IcmpError {
             kind: IcmpErrorKind { kind, code },
             next_hop_mtu: u16::from_be_bytes(mtu),
-            quoted: QuotedEcho::parse(quote),
+            quoted: QuotedProbe::of_ipv4(quote),
         }
     }
 }
@@ -124,28 +108,6 @@ impl IcmpRedirect {
             gateway: Ipv4Addr::from(*message.get(4..)?.first_chunk::<4>()?),
             source: header.source_addr(),
             destination: header.destination_addr(),
-        })
-    }
-}
-
-impl QuotedEcho {
-    /// The quoted header's checksum is not looked at: routers on the way may have quoted what they had changed.
-    fn parse(quote: &[u8]) -> Option<QuotedEcho> {
-        let header = Ipv4HeaderSlice::from_slice(quote).ok()?;
-        let is_first = header.fragments_offset().value() == 0;
-        if header.protocol().0 != PROTOCOL_ICMP || !is_first {
-            return None;
-        }
-        let &[kind, code, _, _, i0, i1, s0, s1, ..] = quote.get(header.slice().len()..)? else {
-            return None;
-        };
-        let is_echo = matches!(kind, TYPE_ECHO_REQUEST | TYPE_ECHO_REPLY) && code == 0;
-        is_echo.then(|| QuotedEcho {
-            is_request: kind == TYPE_ECHO_REQUEST,
-            source: header.source_addr(),
-            destination: header.destination_addr(),
-            identifier: u16::from_be_bytes([i0, i1]),
-            sequence: u16::from_be_bytes([s0, s1]),
         })
     }
 }

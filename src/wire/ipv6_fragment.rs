@@ -1,9 +1,6 @@
 //! IPv6 packets cut into fragments, and put together again (RFC 8200 section 4.5).
 
-use std::net::Ipv6Addr;
-
-use etherparse::icmpv6::{TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST};
-use etherparse::{IpFragOffset, IpNumber, Ipv6FragmentHeader, Ipv6HeaderSlice};
+use etherparse::{IpFragOffset, IpNumber, Ipv6FragmentHeader};
 
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::ipv6::{IPV6_HEADER_LENGTH, PROTOCOL_ICMPV6};
@@ -127,61 +124,5 @@ impl Ipv6Fragment<'_> {
             // What else is wrong is seen when the packet is whole.
             Err(_) => true,
         }
-    }
-}
-
-/// An echo message that an error quotes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QuotedIcmpv6Echo {
-    /// It is a request rather than a reply.
-    pub is_request: bool,
-    /// Its source address.
-    pub source: Ipv6Addr,
-    /// Where it was to go.
-    pub destination: Ipv6Addr,
-    /// Its identifier.
-    pub identifier: u16,
-    /// Its sequence number.
-    pub sequence: u16,
-}
-
-impl QuotedIcmpv6Echo {
-    /// Finds the echo message in the packet that an error quotes, which may be cut off anywhere behind it, or be a first
-    /// fragment of it. `None` if it is about something else.
-    pub fn parse(invoking_packet: &[u8]) -> Option<QuotedIcmpv6Echo> {
-        let header = Ipv6HeaderSlice::from_slice(invoking_packet).ok()?;
-        let rest = invoking_packet.get(IPV6_HEADER_LENGTH..)?;
-        let upper = match walk(header.next_header().0, rest, 0).ok()? {
-            UpperLayer::Fragment(fragment) if fragment.fragment_offset == 0 => {
-                walk(fragment.next_header, fragment.payload, 0).ok()?
-            }
-            upper => upper,
-        };
-        let UpperLayer::Whole {
-            protocol: PROTOCOL_ICMPV6,
-            payload:
-                &[
-                    kind @ (TYPE_ECHO_REQUEST | TYPE_ECHO_REPLY),
-                    0,
-                    _,
-                    _,
-                    i0,
-                    i1,
-                    s0,
-                    s1,
-                    ..,
-                ],
-            ..
-        } = upper
-        else {
-            return None;
-        };
-        Some(QuotedIcmpv6Echo {
-            is_request: kind == TYPE_ECHO_REQUEST,
-            source: header.source_addr(),
-            destination: header.destination_addr(),
-            identifier: u16::from_be_bytes([i0, i1]),
-            sequence: u16::from_be_bytes([s0, s1]),
-        })
     }
 }

@@ -15,7 +15,6 @@ mod dhcp;
 mod dhcp_options;
 mod dhcpv6;
 mod dhcpv6_options;
-mod echo_head;
 mod echo_template;
 mod error;
 mod ethernet;
@@ -37,6 +36,7 @@ mod mld;
 mod neighbour_discovery;
 mod neighbour_request;
 mod plain_echo;
+mod probe_head;
 mod router_discovery;
 mod source_mac;
 mod tcp;
@@ -54,7 +54,6 @@ pub use dhcpv6::{
     ALL_DHCPV6_SERVERS, DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT, Dhcpv6Address, Dhcpv6Association,
     Dhcpv6Kind, Dhcpv6Reply, Dhcpv6Request, Dhcpv6Status, MAX_ASSOCIATIONS, dhcpv6_identifier,
 };
-pub use echo_head::EchoHead;
 pub use echo_template::EchoTemplate;
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
@@ -65,7 +64,7 @@ pub use icmp::{
     ECHO_FRAME_OVERHEAD, Echo, EchoRequest, ICMP_ECHO_HEADER_LENGTH, IcmpMessage,
     turn_into_echo_reply, turn_into_timestamp_reply,
 };
-pub use icmp_error::{IcmpError, IcmpErrorKind, IcmpRedirect, QuotedEcho, turn_into_icmp_error};
+pub use icmp_error::{IcmpError, IcmpErrorKind, IcmpRedirect, turn_into_icmp_error};
 pub use icmpv6::{
     ICMPV6_ECHO_FRAME_OVERHEAD, ICMPV6_HEADER_LENGTH, Icmpv6EchoRequest, Icmpv6Error,
     Icmpv6Message, turn_into_icmpv6_echo_reply, turn_into_icmpv6_error,
@@ -90,9 +89,7 @@ pub use ipv6_extension::{
     ExtensionFault, IPV6_FRAGMENT_HEADER_LENGTH, IPV6_FRAGMENT_OFFSET_OFFSET, IPV6_HOP_BY_HOP,
     IPV6_NO_NEXT_HEADER, Ipv6Fragment, MAX_EXTENSION_HEADERS, UpperLayer,
 };
-pub use ipv6_fragment::{
-    QuotedIcmpv6Echo, insert_fragment_header, write_ipv6_fragment, write_reassembled_ipv6,
-};
+pub use ipv6_fragment::{insert_fragment_header, write_ipv6_fragment, write_reassembled_ipv6};
 pub use mac::{MacAddr, ParseMacError};
 pub use membership::GroupRecord;
 pub use mld::{
@@ -105,6 +102,7 @@ pub use neighbour_discovery::{
 };
 pub use neighbour_request::NeighbourRequest;
 pub use plain_echo::PlainEcho;
+pub use probe_head::{ProbeHead, QuotedProbe};
 pub use router_discovery::{
     AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_advertisement,
     write_router_solicitation,
@@ -112,8 +110,8 @@ pub use router_discovery::{
 pub use source_mac::replace_source_mac;
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
-    UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo,
-    write_ipv6_udp, write_udp,
+    EPHEMERAL_PORTS, UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, is_ephemeral,
+    turn_into_ipv6_udp_echo, turn_into_udp_echo, write_ipv6_udp, write_udp,
 };
 pub use vlan::{
     ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, behind_tags, put_on, take_off, untagged,

@@ -1,5 +1,7 @@
 //! UDP (RFC 768): read, built, and sent back.
 
+use std::ops::RangeInclusive;
+
 use etherparse::{IpNumber, UdpHeader, UdpHeaderSlice};
 
 use super::checksum;
@@ -16,6 +18,15 @@ pub const UDP_HEADER_LENGTH: usize = 8;
 
 /// The port of the echo service (RFC 862).
 pub const UDP_ECHO_PORT: u16 = 7;
+
+/// The ports that hosts choose from for themselves: those of Linux (`net.ipv4.ip_local_port_range`).
+pub const EPHEMERAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
+
+/// Returns true if a host may have chosen `port` for itself, and no service is expected there.
+#[inline]
+pub const fn is_ephemeral(port: u16) -> bool {
+    *EPHEMERAL_PORTS.start() <= port && port <= *EPHEMERAL_PORTS.end()
+}
 
 /// A datagram whose length and checksum have been verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -27,6 +27,7 @@ mod multicast;
 mod neighbours;
 mod output;
 mod path_split;
+mod probes;
 mod ranks;
 mod raw_socket;
 mod refusals;

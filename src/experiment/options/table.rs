@@ -11,7 +11,7 @@ use crate::hypervisor::ADDRESS_WAIT;
 use crate::report::{Format, expect};
 use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS};
 use crate::topology::DEFAULT_PORTS_PER_BRIDGE;
-use crate::vm::DEFAULT_TIME_TO_LIVE;
+use crate::vm::{DEFAULT_TIME_TO_LIVE, ProbeKind};
 
 /// The fabrics that are made of TAPs.
 const TAPS: &[&str] = &["bridge", "xdp", "none"];
@@ -250,9 +250,16 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("size", "BYTES", Whole)
         .place(Vms, Group)
         .help("Payload of the pings that the group's VMs send"),
+    value("probe", "KIND", OneOf(ProbeKind::NAMES))
+        .place(Vms, Group)
+        .help("What the group's VMs ping with"),
+    value("port", "N", Whole)
+        .place(Vms, Group)
+        .help("Port that the pings of the group's VMs go to"),
     switch("udp-echo")
         .place(Vms, Run)
-        .help("VMs echo datagrams sent to UDP port 7 (RFC 862)"),
+        .help("VMs echo datagrams sent to UDP port 7 (RFC 862)")
+        .details("On by default where pings by UDP go there."),
     switch("announce")
         .place(Vms, Run)
         .help("VMs announce their addresses when they start")
@@ -276,6 +283,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Traffic, Load)
         .help("Ping VMs over IPv6 instead of IPv4")
         .short('6'),
+    value("probe", "KIND", OneOf(ProbeKind::NAMES))
+        .place(Traffic, Load)
+        .help("What the pings are: icmp or udp")
+        .default(Default::Words("icmp, or that of the source's group"))
+        .main()
+        .details(
+            "icmp: echo requests. udp: datagrams to a port where they come back, that of the echo service (RFC 862) if no --port \
+             is said; an ICMP port unreachable ends a ping as refused. A pattern may have its own behind commas: \
+             'vm0:vm1,probe=udp,port=9000'.",
+        ),
+    value("port", "N", Whole)
+        .place(Traffic, Load)
+        .help("Port that the pings go to, if they go to one")
+        .default(Default::Words("that of the service: udp 7")),
     value("interval", "TIME", Time)
         .place(Traffic, Load)
         .short('i')

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 
 use super::addresses::{is_host, is_host_of};
 use super::memberships;
+use super::probe::OwnProbe;
 use super::size::Size;
 use super::vms::Group;
 use crate::experiment::options::suggestion;
@@ -16,10 +17,8 @@ use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion, Membership, VmDefaults, VmPlan};
 use crate::load::{Pattern, Population, Selection, Target};
 use crate::system::LabConfig;
-use crate::vm::VmId;
-use crate::wire::{
-    ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH,
-};
+use crate::vm::{ProbeKind, VmId};
+use crate::wire::{IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH};
 
 /// The part of a plan that the flows depend on.
 pub(super) struct PlanContext<'a> {
@@ -89,7 +88,8 @@ impl PlanContext<'_> {
                 |group| format!("vm[{}-{}]", group.first, group.first + group.vms - 1),
             )
         };
-        let text = match setting.text.split_once(':') {
+        let own = OwnProbe::of(setting)?.pattern;
+        let text = match own.split_once(':') {
             Some((source, "absent"))
                 if self.groups.iter().all(|group| group.name != Some("absent")) =>
             {
@@ -97,7 +97,7 @@ impl PlanContext<'_> {
                 format!("{}:{absent}", side(source))
             }
             Some((source, target)) => format!("{}:{}", side(source), side(target)),
-            None => setting.text.clone(),
+            None => own.to_owned(),
         };
         text.parse().map_err(|error| {
             let meant = match text.contains(':') {
@@ -150,11 +150,11 @@ impl PlanContext<'_> {
         }
     }
 
-    /// The first flows of one pattern, `most` at most.
+    /// The first flows of one pattern, `most` at most, in a phase or of a request with these settings.
     pub(super) fn flows(
         &self,
         setting: &Setting,
-        size: Option<&Setting>,
+        settings: &Settings,
         over_ipv6: bool,
         most: usize,
     ) -> Result<Vec<FlowPlan>, SettingError> {
@@ -164,7 +164,8 @@ impl PlanContext<'_> {
             .pattern(setting)?
             .flows(population, random)
             .map_err(|error| setting.error(error))?;
-        if over_ipv6 && setting.text.ends_with(":absent") {
+        let own = OwnProbe::of(setting)?;
+        if over_ipv6 && own.pattern.ends_with(":absent") {
             let why =
                 "that is an IPv4 address; expected an IPv6 address in its place, or no --ping-ipv6";
             return Err(setting.error(why));
@@ -188,11 +189,14 @@ impl PlanContext<'_> {
                     format_args!("{source} can't ping itself; expected another VM or address");
                 return Err(setting.error(why));
             }
-            let payload_length = self.payload_length(source, size, version)?;
+            let probe = self.probe(setting, (own, settings), (source, target))?;
+            let size = settings.get("size");
+            let payload_length = self.payload_length(source, size, (version, probe.kind))?;
             planned.push(FlowPlan {
                 source,
                 target,
                 version,
+                probe,
                 payload_length,
             });
         }
@@ -251,19 +255,29 @@ impl PlanContext<'_> {
         &self,
         source: VmId,
         size: Option<&Setting>,
-        version: IpVersion,
+        (version, kind): (IpVersion, ProbeKind),
     ) -> Result<usize, SettingError> {
-        let next = self.groups.partition_point(|group| group.first <= source.0);
-        let group = next.checked_sub(1).and_then(|last| self.groups.get(last));
+        let group = self.group_of(source);
         let default = Settings::default();
         let setting = match size.or_else(|| group?.settings.get("size")) {
             Some(setting) => Cow::Borrowed(setting),
             None => default.or_default("size"),
         };
-        self.fits(&setting, version)
+        self.fits(&setting, version, kind)
     }
 
-    fn fits(&self, setting: &Setting, version: IpVersion) -> Result<usize, SettingError> {
+    /// The group that `vm` is in.
+    pub(super) fn group_of(&self, vm: VmId) -> Option<&Group<'_>> {
+        let next = self.groups.partition_point(|group| group.first <= vm.0);
+        next.checked_sub(1).and_then(|last| self.groups.get(last))
+    }
+
+    fn fits(
+        &self,
+        setting: &Setting,
+        version: IpVersion,
+        kind: ProbeKind,
+    ) -> Result<usize, SettingError> {
         let size = setting.number("a number of bytes")?;
         // The length that an IPv6 header tells is without the header.
         let (name, header, whole) = match version {
@@ -274,19 +288,23 @@ impl PlanContext<'_> {
                 IPV4_MAX_LENGTH + IPV6_HEADER_LENGTH,
             ),
         };
-        let overhead = header + ICMP_ECHO_HEADER_LENGTH;
+        let overhead = header + kind.header_length();
+        let least = kind.least_payload();
         let mtu = usize::from(self.lab.mtu);
         let largest = if self.may_fragment { whole } else { mtu } - overhead;
-        if size <= largest {
+        if (least..=largest).contains(&size) {
             return Ok(size);
         }
-        let headers = format!("{name} and ICMP headers take {overhead} bytes");
+        let headers = format!(
+            "{name} and {} headers take {overhead} bytes",
+            kind.name().to_uppercase()
+        );
         let why = if self.may_fragment {
-            format!("expected 0 to {largest} in fragments ({headers})")
+            format!("expected {least} to {largest} in fragments ({headers})")
         } else {
             let most = whole - overhead;
             format!(
-                "expected 0 to {largest} with an MTU of {mtu} ({headers}), or up to {most} with --allow-fragmentation"
+                "expected {least} to {largest} with an MTU of {mtu} ({headers}), or up to {most} with --allow-fragmentation"
             )
         };
         Err(setting.error(why))

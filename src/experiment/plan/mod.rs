@@ -17,7 +17,7 @@ use crate::system::{
     Underlay, available_bytes, validate_interface_name,
 };
 use crate::topology::Callers;
-use crate::vm::{MAX_SESSIONS, VmId};
+use crate::vm::{MAX_SESSIONS, Probe, ProbeKind, VmId};
 
 mod addresses;
 mod fabric;
@@ -37,6 +37,7 @@ mod outside;
 mod path_split;
 mod phases;
 mod places;
+mod probe;
 mod size;
 mod steer;
 mod transitions;
@@ -156,7 +157,7 @@ fn plan_flows(
         .or_default("seed")
         .number("a whole number from 0 on")?;
     let timeout = settings.or_default("timeout").duration()?;
-    let vm_defaults = vm_defaults::vm_defaults(settings, &vms, subnet, ipv6, lab.prepared)?;
+    let mut vm_defaults = vm_defaults::vm_defaults(settings, &vms, subnet, ipv6, lab.prepared)?;
     let may_fragment = settings.switch("allow-fragmentation")?;
     if let Some(setting) = settings.get("dont-fragment").filter(|_| may_fragment) {
         return Err(setting.error("cannot be used with --allow-fragmentation"));
@@ -164,7 +165,7 @@ fn plan_flows(
     let context = PlanContext {
         may_fragment,
         subnet,
-        vm_defaults: &vm_defaults,
+        vm_defaults: &vm_defaults.clone(),
         lab: &lab,
         groups: &groups,
         memberships: &memberships,
@@ -176,6 +177,12 @@ fn plan_flows(
     };
     context.check_size(0, 0)?;
     let (flows, mut phases, serve) = phases::phases(scenario, &context)?;
+    // Who sends there expects an echo, unless it is said that there is none.
+    if settings.get("udp-echo").is_none() {
+        vm_defaults.udp_echo = flows
+            .iter()
+            .any(|flow| flow.probe == Probe::of(ProbeKind::Udp));
+    }
     misbehaviours::check_all(scenario, &phases)?;
     let splits_path = path_split::add(settings, lab.mtu, &flows, &mut phases)?;
     let impairments = impairments::impairments(settings, &context)?;
@@ -381,7 +388,7 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv4Net, SettingError> {
     Ok(subnet)
 }
 
-/// Checks that no VM has more flows than there are ICMP identifiers, which tell them apart.
+/// Checks that no VM has more flows than 16 bits tell apart, as those of an ICMP identifier.
 fn check_flow_numbers(flows: &[FlowPlan]) -> Result<(), SettingError> {
     let mut numbers: HashMap<VmId, usize> = HashMap::new();
     for flow in flows {

@@ -7,6 +7,7 @@ use crate::experiment::{FlowPlan, IpVersion};
 use crate::fabric::{MAX_SPLIT_PINGS, Place, SplitPings};
 use crate::hypervisor::Phase;
 use crate::load::{FlowSet, Pacing, Target};
+use crate::vm::ProbeKind;
 
 /// The time after which such a phase ends, whatever is lost.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -51,6 +52,13 @@ pub(super) fn add(
         };
         if !matches!(flow.target, Target::Vm(_)) {
             continue;
+        }
+        if flow.probe.kind != ProbeKind::Icmp {
+            let why = format_args!(
+                "{} sends {} probes, which are not followed in the kernel; expected --probe icmp",
+                flow.source, flow.probe.kind
+            );
+            return Err(setting.error(why));
         }
         let headers = ECHO_BYTES
             + match flow.version {

@@ -13,7 +13,7 @@ use crate::experiment::{FlowPlan, IpVersion};
 use crate::hypervisor::Phase;
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::record::{MarkName, NoMarkName};
-use crate::vm::{MAX_OUTSTANDING, VmId};
+use crate::vm::{MAX_OUTSTANDING, ProbeKind, VmId};
 
 /// The highest rate that is taken for meant, in pings per second: one every 100 ns.
 pub const MOST_PINGS: f64 = 1e7;
@@ -132,7 +132,7 @@ impl<'a> Flows<'a> {
         phases: usize,
     ) -> Result<Range<u32>, SettingError> {
         let patterns = settings.all("ping");
-        let others = ["size", "ping-ipv6"].map(|name| settings.get(name));
+        let others = ["size", "ping-ipv6", "probe", "port"].map(|name| settings.get(name));
         let text = |setting: Option<&'a Setting>| setting.map_or("", |s| s.text.as_str());
         let words = patterns.iter().map(Some).chain(others).map(text);
         let words: Vec<_> = words.collect();
@@ -154,7 +154,7 @@ impl<'a> Flows<'a> {
         let mut planned = Vec::new();
         for setting in patterns {
             let most = room.saturating_sub(planned.len());
-            planned.extend(context.flows(setting, settings.get("size"), over_ipv6, most)?);
+            planned.extend(context.flows(setting, settings, over_ipv6, most)?);
         }
         let last = self.last.start as usize..self.last.end as usize;
         self.words = words;
@@ -372,7 +372,8 @@ fn check_unused(settings: &Settings, context: &PlanContext<'_>) -> Result<(), Se
     arrivals(settings, &sending)?;
     start(settings)?;
     count(settings)?;
-    context.payload_length(VmId(0), settings.get("size"), IpVersion::V4)?;
+    let icmp = (IpVersion::V4, ProbeKind::Icmp);
+    context.payload_length(VmId(0), settings.get("size"), icmp)?;
     // VMs that only answer do that for a time, too, and may be impaired.
     let unused = options::settings()
         .filter(|option| option.scope == Scope::Load)

@@ -50,7 +50,13 @@ impl Experiment {
         size: Option<&str>,
     ) -> Result<Vec<FlowPlan>, SettingError> {
         let mut settings = given("ping", [pattern]);
-        if let Some(size) = size.or(self.effective.settings.get("size").map(|size| &*size.text)) {
+        for name in ["size", "probe", "port"] {
+            let of_plan = self.effective.settings.get(name);
+            if let Some(setting) = of_plan {
+                settings.set(name, [&setting.text]);
+            }
+        }
+        if let Some(size) = size {
             settings.set("size", [size]);
         }
         let over_ipv6 = self.effective.settings.switch("ping-ipv6")?;
@@ -60,7 +66,7 @@ impl Experiment {
             };
             let all = (self.flows.len() as u64).saturating_add(context.count(ping)?);
             context.check_size(all, self.phases.len() + 1)?;
-            context.flows(ping, settings.get("size"), over_ipv6, usize::MAX)
+            context.flows(ping, &settings, over_ipv6, usize::MAX)
         })
     }
 

@@ -58,9 +58,9 @@ pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError
                 .any(|group| group.name == Some(name.text.as_str()))
                 || ["all", "random"].contains(&name.text.as_str())
                 || name.text.starts_with("vm")
-                || name.text.contains([':', '>', '[', ']']))
+                || name.text.contains([':', '>', '[', ']', ',']))
         {
-            let why = "expected a name that no other group has, without : > [ ], and none that patterns use";
+            let why = "expected a name that no other group has, without : > [ ] and commas, and none that patterns use";
             return Err(name.error(why));
         }
         groups.push(Group {

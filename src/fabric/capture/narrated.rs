@@ -15,7 +15,7 @@ use crate::fabric::{Direction, EventWords, Explained, Observed};
 use crate::load::Target;
 use crate::time::{Instant, Span};
 use crate::vm::{Event, Ignored, MAX_REQUESTS, PingOutcome, SessionId, VmId};
-use crate::wire::{Describe, EchoHead, MacAddr, NeighbourRequest};
+use crate::wire::{Describe, MacAddr, NeighbourRequest, ProbeHead};
 
 /// The ping of a frame, the part of it that the frame is, and the number of the fragment if it is a later one of that.
 type OfPing = Option<(Slot, Part, Option<u16>)>;
@@ -69,7 +69,7 @@ impl Narrated {
         snap: Option<usize>,
         stations: &FxHashMap<MacAddr, VmId>,
     ) {
-        let echo = EchoHead::parse(seen.frame);
+        let echo = ProbeHead::parse(seen.frame);
         let ping = echo.and_then(|echo| echo_of(seen, &echo, stations));
         let followed = ping.and_then(|(key, part, target)| {
             let slot = match part {
@@ -230,7 +230,7 @@ impl Narrated {
             return false;
         };
         let of_ping = last.what;
-        if of_ping.is_none() && EchoHead::parse(self.queue.bytes(last).0).is_none() {
+        if of_ping.is_none() && ProbeHead::parse(self.queue.bytes(last).0).is_none() {
             return false;
         }
         if let Some(what) = self.queue.clear_note() {
@@ -322,7 +322,7 @@ impl Narrated {
 #[inline]
 pub(super) fn echo_of(
     seen: &Observed<'_>,
-    echo: &EchoHead,
+    echo: &ProbeHead,
     stations: &FxHashMap<MacAddr, VmId>,
 ) -> Option<(Key, Part, Target)> {
     let is_sent = seen.direction == Direction::Out;

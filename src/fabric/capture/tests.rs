@@ -549,6 +549,7 @@ fn what_happens_because_of_a_frame_stands_in_its_comment() {
     let elsewhere = Event::Ignored(Ignored::OtherStation);
     let errored = PingOutcome::Errored {
         due: Instant::ZERO,
+        sent: Instant::ZERO,
         error: crate::vm::PingError::HostUnreachable,
     };
     for (frame, event, expected) in [
@@ -1158,7 +1159,11 @@ fn pings_that_ended_beside_a_lost_one_say_how() {
     let error = crate::vm::PingError::HostUnreachable;
     let outcomes = [
         PingOutcome::Abandoned { due },
-        PingOutcome::Errored { due, error },
+        PingOutcome::Errored {
+            due,
+            sent: due,
+            error,
+        },
         PingOutcome::Lost { due },
     ];
     bench.sends(1);

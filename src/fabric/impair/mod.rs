@@ -30,7 +30,7 @@ use self::warmup::WarmUp;
 use super::{Direction, Fabric, Observed, Read, Write};
 use crate::time::{Instant, Now};
 use crate::vm::VmId;
-use crate::wire::{EchoHead, MacAddr};
+use crate::wire::{MacAddr, ProbeHead};
 
 /// Held frames that are looked at for the one of a ping.
 const MAX_LOOKS: usize = 1_000;
@@ -154,7 +154,7 @@ impl Impair {
                 vm: held.vm,
                 direction: held.direction,
                 harm: Harm::Impairment(Impairment::Delayed),
-                head: EchoHead::parse(&held.frame)?,
+                head: ProbeHead::parse(&held.frame)?,
             })
         })
     }

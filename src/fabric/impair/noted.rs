@@ -6,7 +6,7 @@ use super::{Direction, Impaired, Impairment};
 use crate::fabric::fragments::Fragments;
 use crate::time::Instant;
 use crate::vm::VmId;
-use crate::wire::EchoHead;
+use crate::wire::ProbeHead;
 
 /// So many are kept until they are taken, the last ones.
 const MAX_NOTED: usize = 1 << 16;
@@ -32,7 +32,7 @@ pub struct ImpairedPing {
     /// What was done to it.
     pub harm: Harm,
     /// The frame, as it was before.
-    pub head: EchoHead,
+    pub head: ProbeHead,
 }
 
 /// What was done to a frame of which nothing is passed on as it was.
@@ -49,13 +49,13 @@ const HARMS: [Impairment; 5] = [
 pub(in crate::fabric) struct Noted {
     pings: VecDeque<ImpairedPing>,
     /// The datagrams whose first fragments were seen.
-    fragments: Fragments<EchoHead>,
+    fragments: Fragments<ProbeHead>,
 }
 
 impl Noted {
     /// Remembers of which ping `frame` is if it is the first of several fragments: the others do not say so.
     pub(super) fn see(&mut self, place: (VmId, Direction), frame: &[u8]) {
-        if let Some(head) = EchoHead::parse(frame) {
+        if let Some(head) = ProbeHead::parse(frame) {
             self.fragments.begin(place, frame, head);
         }
     }
@@ -86,7 +86,7 @@ impl Noted {
     ) {
         let place = (vm, direction);
         let later = || self.fragments.find(place, frame).map(|(head, _)| head);
-        let Some(head) = EchoHead::parse(frame).or_else(later) else {
+        let Some(head) = ProbeHead::parse(frame).or_else(later) else {
             return;
         };
         if self.pings.len() >= MAX_NOTED {

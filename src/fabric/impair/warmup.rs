@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::wire::{EchoHead, MacAddr};
+use crate::wire::{MacAddr, ProbeHead};
 
 /// Half of all sequence numbers: of two numbers that are further apart nobody knows which is the later one.
 const HALF: u16 = 1 << 15;
@@ -44,7 +44,7 @@ impl WarmUp {
         if !self.is_on && self.flows.is_empty() {
             return false;
         }
-        let request = EchoHead::parse(frame).filter(|echo| echo.is_request);
+        let request = ProbeHead::parse(frame).filter(|echo| echo.is_request);
         let Some(echo) = request else {
             return self.has(frame);
         };
@@ -69,7 +69,7 @@ impl WarmUp {
         if !self.is_on && self.flows.is_empty() {
             return false;
         }
-        let Some(echo) = EchoHead::parse(frame) else {
+        let Some(echo) = ProbeHead::parse(frame) else {
             return self.is_on;
         };
         let source = match echo.is_request {

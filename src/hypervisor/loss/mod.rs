@@ -185,7 +185,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.loss_search.get_or_insert_default();
         let vms = self.slots.iter_mut().flatten();
-        vms.for_each(|slot| slot.vm.keep_ignored_echoes());
+        vms.for_each(|slot| slot.vm.keep_ignored_probes());
         self.fabric.note_impaired_pings();
         let watched = self.fabric.watch_drops();
         let (method, why) = match &watched {

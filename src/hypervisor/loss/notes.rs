@@ -9,7 +9,7 @@ use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, Vm, VmId};
-use crate::wire::{EchoHead, packet_length};
+use crate::wire::{ProbeHead, packet_length};
 
 impl<F: Fabric> Hypervisor<F> {
     /// The TAP of `vm` did not take a frame.
@@ -23,7 +23,7 @@ impl<F: Fabric> Hypervisor<F> {
         if self.loss_search.is_none() {
             return;
         }
-        let ping = EchoHead::parse(frame).and_then(|head| self.ping_of(&head));
+        let ping = ProbeHead::parse(frame).and_then(|head| self.ping_of(&head));
         if let Some((key, way)) = ping {
             let what = Attribution {
                 why: Some(Why::Write(why)),
@@ -38,7 +38,7 @@ impl<F: Fabric> Hypervisor<F> {
         if self.loss_search.is_none() {
             return;
         }
-        let Some(head) = self.vm_mut(vm).and_then(Vm::take_ignored_echo) else {
+        let Some(head) = self.vm_mut(vm).and_then(Vm::take_ignored_probe) else {
             return;
         };
         let Some((key, way)) = self.ping_of(&head) else {
@@ -85,7 +85,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// The kernel has dropped a frame.
     pub(super) fn note_drop(&mut self, now: Instant, drop: &FrameDrop) {
-        let Some(head) = EchoHead::parse(drop.frame.bytes()) else {
+        let Some(head) = ProbeHead::parse(drop.frame.bytes()) else {
             return;
         };
         let Some((key, way)) = self.ping_of(&head) else {
@@ -141,7 +141,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// The ping of a frame and the part of it that the frame is, if its source is a VM of the run.
-    pub(super) fn ping_of(&self, head: &EchoHead) -> Option<(Key, Way)> {
+    pub(super) fn ping_of(&self, head: &ProbeHead) -> Option<(Key, Way)> {
         let (mac, way) = match head.is_request {
             true => (head.source_mac, Way::Request),
             false => (head.destination_mac, Way::Reply),

@@ -59,7 +59,11 @@ fn send_to(hypervisor: &mut Hypervisor<Switch>, target: VmId, fate_of: impl Fn(V
             }
             Fate::Reported => {
                 let error = PingError::HostUnreachable;
-                let outcome = PingOutcome::Errored { due: now, error };
+                let outcome = PingOutcome::Errored {
+                    due: now,
+                    sent: now,
+                    error,
+                };
                 hypervisor.record_ping(now, vm, ping, outcome);
             }
             Fate::RequestLost | Fate::ReplyLost => {

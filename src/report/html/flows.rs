@@ -76,7 +76,8 @@ fn flow_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String {
         .take(range.len());
     html += &table_rows(listed.map(|flow| {
         let address = flow.address.iter().map(|address| format!(" ({address})"));
-        let name = format!("{} → {}{}", flow.src, flow.dst, address.collect::<String>());
+        let (address, by) = (address.collect::<String>(), flow.by());
+        let name = format!("{} → {}{address}{by}", flow.src, flow.dst);
         let (totals, rtt) = (&flow.totals, &flow.rtt_ns);
         let mut row = vec![
             Cell::words(name),

@@ -134,7 +134,23 @@ INLINE void tell(struct event *event)
 	}
 }
 
-// Echo messages and what they need of ARP and neighbour discovery; fragments, whose first one tells what they are of.
+// Linux chooses ports of its own from these (net.ipv4.ip_local_port_range), and so do VMs.
+INLINE int is_ephemeral(u32 port)
+{
+	return port >= 32768 && port <= 60999;
+}
+
+// Probes come from such a port and go to another, replies the other way round.
+INLINE int may_be_probe(const u8 *datagram)
+{
+	u32 from = (u32)datagram[0] << 8 | datagram[1];
+	u32 to = (u32)datagram[2] << 8 | datagram[3];
+
+	return is_ephemeral(from) != is_ephemeral(to);
+}
+
+// Echo messages and what they need of ARP and neighbour discovery; datagrams that may be probes; fragments, whose first one tells
+// what they are of.
 INLINE int may_be_ours(const u8 *frame)
 {
 	u32 at = 12;
@@ -148,17 +164,23 @@ INLINE int may_be_ours(const u8 *frame)
 	if (type == 0x0806)
 		return 1;
 	if (type == 0x0800) {
-		if (frame[at + 2 + 9] != 1)
+		type = frame[at + 2 + 9];
+		if (type != 1 && type != 17)
 			return 0;
 		if (frame[at + 2 + 6] & 0x1f || frame[at + 2 + 7])
 			return 1;
-		next = frame[at + 2 + (frame[at + 2] & 15) * 4];
+		next = at + 2 + (frame[at + 2] & 15) * 4;
+		if (type == 17)
+			return may_be_probe(frame + next);
+		next = frame[next];
 		return next == 8 || next == 0;
 	}
 	if (type == 0x86dd) {
 		next = frame[at + 2 + 6];
 		if (next == 44)
 			return 1;
+		if (next == 17)
+			return may_be_probe(frame + at + 2 + 40);
 		type = frame[at + 2 + 40];
 		return next == 58 && (type == 128 || type == 129 || type == 135 || type == 136);
 	}

@@ -1,6 +1,6 @@
 //! ICMP errors (RFC 792, RFC 1122 section 3.2.2): those about our pings, and those about what others send us.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::time::Instant;
 use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, ErrorMessage, is_host};
@@ -18,20 +18,19 @@ impl Vm {
         error: &IcmpError,
     ) -> Result<Disposition, Ignored> {
         let is_too_big = error.kind == IcmpErrorKind::FRAGMENTATION_NEEDED;
-        let own = self.address();
+        let own = self.address().map(IpAddr::V4);
         let quoted = error
             .quoted
             .filter(|quoted| Some(quoted.source) == own && (quoted.is_request || is_too_big));
         let quoted = quoted.ok_or(Ignored::UnexpectedIcmpError)?;
-        let destination = quoted.destination;
         let mut event = None;
         if quoted.is_request {
-            let echo = (quoted.identifier, quoted.sequence);
-            let error = ping_error(error.kind);
-            event = self.receive_echo_error(now, destination.into(), echo, error);
+            event = self.receive_quoted(now, &quoted, ping_error(error.kind));
             event.ok_or(Ignored::UnexpectedIcmpError)?;
         }
-        if is_too_big {
+        if let IpAddr::V4(destination) = quoted.destination
+            && is_too_big
+        {
             self.ipv4
                 .lower_path_mtu(now, destination, error.next_hop_mtu, self.mtu);
         }
@@ -49,7 +48,7 @@ impl Vm {
         buffer: &mut [u8],
     ) -> Option<usize> {
         let frame = EthernetFrame::parse(buffer).ok()?;
-        let is_hosts = matches!(error_message.destination, std::net::IpAddr::V4(to) if is_host(to));
+        let is_hosts = matches!(error_message.destination, IpAddr::V4(to) if is_host(to));
         let to_group = ipv4_destination(buffer).is_none_or(|to| to.is_multicast());
         if frame.destination.is_multicast()
             || to_group

@@ -42,6 +42,7 @@ impl Vm {
                 turn_into_timestamp_reply(frame, length, mac, DEFAULT_TIME_TO_LIVE, id, time)
             }
             Service::UdpEcho => {
+                self.requests_answered += 1;
                 // The service sends a datagram of its own, which has no options.
                 let length = replace_options(frame, header_length, &[])?;
                 let id = self.ipv4.next_identification();

@@ -1,5 +1,6 @@
-//! UDP (RFC 768): the echo service (RFC 862), and ports at which nobody listens.
+//! UDP (RFC 768): replies to probes, the echo service (RFC 862), and ports at which nobody listens.
 
+use crate::time::Instant;
 use crate::vm::ip::{Answer, Disposition, ErrorMessage, Input, Protocol, Received, Service};
 use crate::vm::{Ignored, Vm};
 use crate::wire::{IcmpErrorKind, Ipv4Packet, PROTOCOL_UDP, UDP_ECHO_PORT, UdpDatagram};
@@ -8,15 +9,22 @@ use crate::wire::{IcmpErrorKind, Ipv4Packet, PROTOCOL_UDP, UDP_ECHO_PORT, UdpDat
 pub(in crate::vm) const UDP: Protocol = Protocol {
     input: Input::Ipv4(
         |_, datagram| datagram.protocol == PROTOCOL_UDP,
-        |vm, _, datagram| vm.receive_udp(datagram),
+        Vm::receive_udp,
     ),
     ..Protocol::NONE
 };
 
 impl Vm {
-    fn receive_udp(&self, received: &Received<'_, Ipv4Packet<'_>>) -> Result<Disposition, Ignored> {
+    fn receive_udp(
+        &mut self,
+        now: Instant,
+        received: &Received<'_, Ipv4Packet<'_>>,
+    ) -> Result<Disposition, Ignored> {
         let packet = received.packet;
         let datagram = UdpDatagram::parse(packet).map_err(Ignored::Malformed)?;
+        if let Some(reply) = self.receive_udp_reply(now, packet.source.into(), &datagram) {
+            return Ok(Disposition::Taken(Some(reply?)));
+        }
         let closed = Ignored::ClosedPort(datagram.destination_port);
         if datagram.destination_port != UDP_ECHO_PORT || !self.ipv4.udp_echo {
             return Ok(Disposition::Error(ErrorMessage {

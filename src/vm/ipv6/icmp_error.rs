@@ -1,12 +1,12 @@
 //! ICMP errors on IPv6 (RFC 4443): those about our pings, and those about what others send us.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::time::Instant;
 use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, ErrorMessage};
 use crate::vm::{Ignored, PingError, Vm};
 use crate::wire::{
-    ExtensionFault, IPV6_NO_NEXT_HEADER, IcmpErrorKind, Icmpv6Error, Ipv6Packet, QuotedIcmpv6Echo,
+    ExtensionFault, IPV6_NO_NEXT_HEADER, IcmpErrorKind, Icmpv6Error, Ipv6Packet, QuotedProbe,
     turn_into_icmpv6_error,
 };
 
@@ -113,18 +113,18 @@ impl Vm {
         let unexpected = Ignored::UnexpectedIcmpError;
         let is_too_big = error.kind == Icmpv6Error::PACKET_TOO_BIG;
         let ipv6 = self.ipv6.as_ref().ok_or(unexpected)?;
-        let quoted = QuotedIcmpv6Echo::parse(error.invoking_packet).filter(|quoted| {
-            ipv6.addresses.is_assigned(quoted.source) && (quoted.is_request || is_too_big)
-        });
+        let is_own = |source| matches!(source, IpAddr::V6(own) if ipv6.addresses.is_assigned(own));
+        let quoted = QuotedProbe::of_ipv6(error.invoking_packet)
+            .filter(|quoted| is_own(quoted.source) && (quoted.is_request || is_too_big));
         let quoted = quoted.ok_or(unexpected)?;
-        let destination = quoted.destination;
         let mut event = None;
         if quoted.is_request {
-            let echo = (quoted.identifier, quoted.sequence);
-            event = self.receive_echo_error(now, destination.into(), echo, ping_error(error));
+            event = self.receive_quoted(now, &quoted, ping_error(error));
             event.ok_or(unexpected)?;
         }
-        if is_too_big && let Some(ipv6) = self.ipv6.as_mut() {
+        if let (IpAddr::V6(destination), Some(ipv6)) = (quoted.destination, self.ipv6.as_mut())
+            && is_too_big
+        {
             let mtu = u16::try_from(error.parameter).unwrap_or(u16::MAX);
             ipv6.lower_path_mtu(now, destination, mtu, self.mtu);
         }

@@ -23,7 +23,10 @@ impl Vm {
                 self.requests_answered += 1;
                 turn_into_icmpv6_echo_reply(frame, answer.offset, mac, source, hop_limit)
             }
-            Service::UdpEcho => turn_into_ipv6_udp_echo(frame, answer.offset, mac, hop_limit),
+            Service::UdpEcho => {
+                self.requests_answered += 1;
+                turn_into_ipv6_udp_echo(frame, answer.offset, mac, hop_limit)
+            }
             Service::TcpReset(segment) => {
                 // Not to what went to more than one station.
                 let is_alone =

@@ -1,5 +1,6 @@
-//! UDP over IPv6: the echo service (RFC 862), and ports at which nobody listens.
+//! UDP over IPv6: replies to probes, the echo service (RFC 862), and ports at which nobody listens.
 
+use crate::time::Instant;
 use crate::vm::ip::{Answer, Disposition, Input, Protocol, Received, Service};
 use crate::vm::{Ignored, Vm};
 use crate::wire::{Icmpv6Error, Ipv6Packet, PROTOCOL_UDP, UDP_ECHO_PORT, UdpDatagram};
@@ -8,19 +9,23 @@ use crate::wire::{Icmpv6Error, Ipv6Packet, PROTOCOL_UDP, UDP_ECHO_PORT, UdpDatag
 pub(in crate::vm) const UDP: Protocol = Protocol {
     input: Input::Ipv6(
         |_, datagram| datagram.protocol == PROTOCOL_UDP,
-        |vm, _, datagram| vm.receive_ipv6_udp(datagram),
+        Vm::receive_ipv6_udp,
     ),
     ..Protocol::NONE
 };
 
 impl Vm {
     fn receive_ipv6_udp(
-        &self,
+        &mut self,
+        now: Instant,
         received: &Received<'_, Ipv6Packet<'_>>,
     ) -> Result<Disposition, Ignored> {
         let packet = received.packet;
         let datagram = UdpDatagram::parse_ipv6(packet, received.payload, received.offset);
         let datagram = datagram.map_err(Ignored::Malformed)?;
+        if let Some(reply) = self.receive_udp_reply(now, packet.source.into(), &datagram) {
+            return Ok(Disposition::Taken(Some(reply?)));
+        }
         let closed = Ignored::ClosedPort(datagram.destination_port);
         if datagram.destination_port != UDP_ECHO_PORT || !self.ipv4.udp_echo {
             let error = (Icmpv6Error::PORT_UNREACHABLE, 0);

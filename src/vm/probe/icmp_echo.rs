@@ -3,16 +3,24 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Unsent;
+use super::kind::{Over, Row};
 use super::payload::{self, Contents};
 use crate::time::Instant;
-use crate::vm::ip::DEFAULT_TIME_TO_LIVE;
 use crate::vm::ipv4::Requests;
-use crate::vm::{
-    Event, Ignored, PingError, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm,
-};
+use crate::vm::{PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm};
 use crate::wire::{
-    Echo, EchoRequest, EchoTemplate, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, MacAddr,
+    Echo, EchoRequest, EchoTemplate, ICMP_ECHO_HEADER_LENGTH, Icmpv6EchoRequest, MacAddr,
+};
+
+/// The row of ICMP echo.
+pub(super) const ROW: Row = Row {
+    name: "icmp",
+    protocol: Over::Icmp,
+    default_port: None,
+    least_payload: 0,
+    is_to_groups: true,
+    header_length: ICMP_ECHO_HEADER_LENGTH,
+    build: Vm::echo_request,
 };
 
 /// The ICMP identifier of a session's requests.
@@ -42,40 +50,28 @@ fn request(
 }
 
 impl Vm {
-    /// Builds the request of a ping; of one that is larger than its path carries, the first fragment.
-    ///
-    /// # Errors
-    /// When the VM has no address, it must not be cut, or too many fragments are on their way out.
-    pub(super) fn echo_request(
+    /// Builds the request of a ping, and keeps its template for the next one if it fits the link.
+    fn echo_request(
         &mut self,
         now: Instant,
         ping: PingId,
+        config: &SessionConfig,
         mac: MacAddr,
         buffer: &mut [u8],
-    ) -> Result<Transmit, Unsent> {
-        let session = self.sessions.get(usize::from(ping.session.0));
-        let config = session.ok_or(Unsent::NoRoute)?.config;
-        let request = match config.destination {
+    ) -> Option<Transmit> {
+        match config.destination {
             IpAddr::V4(destination) => {
-                let template = self.ipv4_echo_template(ping.session, &config, destination, mac);
-                let template = template.ok_or(Unsent::NoRoute)?;
+                let template = self.ipv4_echo_template(ping.session, config, destination, mac)?;
                 let identification = self.ipv4.next_identification();
-                let request = request(&template, identification, ping, buffer);
-                if let Some(request) = request.filter(|request| self.carries(request.length)) {
+                let request = request(&template, identification, ping, buffer)?;
+                if self.carries(request.length) {
                     self.keep_template(ping.session, destination, template);
-                    return Ok(request);
                 }
-                request
+                Some(request)
             }
             IpAddr::V6(destination) => {
                 self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
             }
-        };
-        let may_be_cut = !config.options.dont_fragment;
-        match self.fit(now, request, may_be_cut, buffer) {
-            Ok(request) => request.ok_or(Unsent::NoRoute),
-            Err(Ignored::FragmentationNeeded) => Err(Unsent::FragmentationNeeded),
-            Err(_) => Err(Unsent::FragmentQueueFull),
         }
     }
 
@@ -125,16 +121,7 @@ impl Vm {
         mac: MacAddr,
     ) -> Option<EchoTemplate> {
         let request = EchoRequest {
-            envelope: Ipv4Envelope {
-                source_mac: self.mac,
-                destination_mac: mac,
-                source: self.address()?,
-                destination,
-                time_to_live: config.options.time_to_live,
-                dscp: config.options.dscp,
-                dont_fragment: config.options.dont_fragment,
-                identification: 0,
-            },
+            envelope: self.ipv4_envelope(config, destination, mac, 0)?,
             identifier: identifier(session),
             sequence: 0,
         };
@@ -145,26 +132,13 @@ impl Vm {
         &self,
         now: Instant,
         ping: PingId,
-        config: SessionConfig,
+        config: &SessionConfig,
         destination: Ipv6Addr,
         mac: MacAddr,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
-        let ipv6 = self.ipv6.as_ref()?;
-        let envelope = Ipv6Envelope {
-            source_mac: self.mac,
-            destination_mac: mac,
-            source: ipv6.source_for(now, destination)?,
-            destination,
-            traffic_class: config.options.dscp << 2,
-            // What a router advises is the default; who asks for another number gets it.
-            hop_limit: match config.options.time_to_live {
-                DEFAULT_TIME_TO_LIVE => ipv6.hop_limit(),
-                asked => asked,
-            },
-        };
         let request = Icmpv6EchoRequest {
-            envelope,
+            envelope: self.ipv6_envelope(now, config, destination, mac)?,
             identifier: identifier(ping.session),
             sequence: ping.sequence as u16,
         };
@@ -187,32 +161,13 @@ impl Vm {
     ) -> Option<(PingId, PingOutcome)> {
         let id = session_of(echo.identifier);
         let session = self.session_mut(id)?;
-        let (sequence, outcome) = if session.config.destination == source {
-            session.reply(echo.sequence, contents, now)?
+        let (sequence, outcome) = if session.echoes_from == source {
+            let is_sound = |sequence, length| contents.is_of(sequence, length);
+            session.reply(echo.sequence, is_sound, now)?
         } else {
             session.member_reply(source, echo.sequence, contents, now)?
         };
         let session = id;
         Some((PingId { session, sequence }, outcome))
-    }
-
-    /// Ends the ping to `destination` that an ICMP error quotes. Anybody on the way may have sent it, but only about a
-    /// ping that is on its way: who can't see our pings can't end them but by chance. `None` if it is about none.
-    pub(in crate::vm) fn receive_echo_error(
-        &mut self,
-        now: Instant,
-        destination: IpAddr,
-        (identifier, sequence): (u16, u16),
-        error: PingError,
-    ) -> Option<Event> {
-        let id = session_of(identifier);
-        let session = self.session_mut(id)?;
-        if session.config.destination != destination {
-            return None;
-        }
-        let (sequence, due) = session.fail(sequence, now)?;
-        let session = id;
-        let outcome = PingOutcome::Errored { due, error };
-        Some(Event::Ping(PingId { session, sequence }, outcome))
     }
 }

@@ -1,23 +1,33 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
 mod icmp_echo;
+mod kind;
 mod members;
 pub(super) mod payload;
+mod ports;
 mod session;
+mod udp;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use self::kind::{Probe, ProbeKind};
 use self::members::Members;
 pub use self::members::{MAX_MEMBERS, MemberId};
+pub(super) use self::ports::Ports;
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::ipv4::Shortcuts;
 use super::neighbour::{Found, Lookup};
 use super::nic::group_mac;
-use super::{Event, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
+use super::{
+    DEFAULT_TIME_TO_LIVE, Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId,
+    Transmit, Vm,
+};
 use crate::time::Instant;
-use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH};
+use crate::wire::{
+    IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, Ipv4Envelope, Ipv6Envelope, MacAddr, QuotedProbe,
+};
 
 /// The outcome of starting a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +76,9 @@ impl Vm {
             // Nobody is asked where a group is.
             self.add_neighbour(config.destination, group_mac(config.destination));
         }
+        if config.probe.kind.has_ports() {
+            self.ports.choose(&mut self.random);
+        }
         self.sessions.push(Session::new(config));
         Some(SessionId(id))
     }
@@ -76,7 +89,7 @@ impl Vm {
         if let Some(session) = self.session_mut(session)
             && session.config.destination.is_ipv4() == destination.is_ipv4()
         {
-            session.config.destination = destination;
+            session.redirect(destination);
         }
     }
 
@@ -189,7 +202,7 @@ impl Vm {
             None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
                 found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {
-                    let request = self.echo_request(now, ping, mac, buffer);
+                    let request = self.probe_request(now, ping, mac, buffer);
                     // A neighbour to be asked again, or fragments to follow.
                     self.is_dirty |= matches!(found, Lookup::Suspected(_)) || self.has_work();
                     match request {
@@ -212,6 +225,112 @@ impl Vm {
             Some(event) => PingStart::Unresolved(event, unsent),
             None => PingStart::Refused,
         }
+    }
+
+    /// Builds the request of a ping; of one that is larger than its path carries, the first fragment.
+    ///
+    /// # Errors
+    /// When the VM has no address, it must not be cut, or too many fragments are on their way out.
+    fn probe_request(
+        &mut self,
+        now: Instant,
+        ping: PingId,
+        mac: MacAddr,
+        buffer: &mut [u8],
+    ) -> Result<Transmit, Unsent> {
+        let session = self.sessions.get(usize::from(ping.session.0));
+        let config = session.ok_or(Unsent::NoRoute)?.config;
+        let build = config.probe.kind.row().build;
+        let request = build(self, now, ping, &config, mac, buffer);
+        let may_be_cut = !config.options.dont_fragment;
+        match self.fit(now, request, may_be_cut, buffer) {
+            Ok(request) => request.ok_or(Unsent::NoRoute),
+            Err(Ignored::FragmentationNeeded) => Err(Unsent::FragmentationNeeded),
+            Err(_) => Err(Unsent::FragmentQueueFull),
+        }
+    }
+
+    /// Ends the ping that an ICMP error quotes. Anybody on the way may have sent it, but only about a ping that is on its way: who
+    /// can't see our pings can't end them but by chance. `None` if it is about none.
+    pub(super) fn receive_quoted(
+        &mut self,
+        now: Instant,
+        quoted: &QuotedProbe,
+        error: PingError,
+    ) -> Option<Event> {
+        let id = match quoted.number {
+            Some((identifier, _)) => SessionId(identifier),
+            None => self.session_of_port(quoted.ports.0, quoted)?,
+        };
+        let local_port = self.local_port(id).unwrap_or_default();
+        let session = self.session_mut(id)?;
+        let Probe { kind, port } = session.config.probe;
+        let ports = match kind.has_ports() {
+            true => (local_port, port),
+            false => (0, 0),
+        };
+        if session.config.destination != quoted.destination
+            || kind.row().protocol.of(quoted.destination) != quoted.protocol
+            || ports != quoted.ports
+        {
+            return None;
+        }
+        let sequence = match quoted.number {
+            Some((_, sequence)) => sequence,
+            // The error quotes no more than RFC 792 asks for.
+            None => session.only_outstanding()?,
+        };
+        let (sequence, due, sent) = session.fail(sequence, now)?;
+        let error = match error {
+            PingError::PortUnreachable if kind.has_ports() => PingError::Refused,
+            error => error,
+        };
+        let outcome = PingOutcome::Errored { due, sent, error };
+        let session = id;
+        Some(Event::Ping(PingId { session, sequence }, outcome))
+    }
+
+    /// The headers of a session's requests over IPv4. `None` while the VM has no address.
+    fn ipv4_envelope(
+        &self,
+        config: &SessionConfig,
+        destination: Ipv4Addr,
+        mac: MacAddr,
+        identification: u16,
+    ) -> Option<Ipv4Envelope> {
+        Some(Ipv4Envelope {
+            source_mac: self.mac,
+            destination_mac: mac,
+            source: self.address()?,
+            destination,
+            time_to_live: config.options.time_to_live,
+            dscp: config.options.dscp,
+            dont_fragment: config.options.dont_fragment,
+            identification,
+        })
+    }
+
+    /// The same over IPv6.
+    fn ipv6_envelope(
+        &self,
+        now: Instant,
+        config: &SessionConfig,
+        destination: Ipv6Addr,
+        mac: MacAddr,
+    ) -> Option<Ipv6Envelope> {
+        let ipv6 = self.ipv6.as_ref()?;
+        Some(Ipv6Envelope {
+            source_mac: self.mac,
+            destination_mac: mac,
+            source: ipv6.source_for(now, destination)?,
+            destination,
+            traffic_class: config.options.dscp << 2,
+            // What a router advises is the default; who asks for another number gets it.
+            hop_limit: match config.options.time_to_live {
+                DEFAULT_TIME_TO_LIVE => ipv6.hop_limit(),
+                asked => asked,
+            },
+        })
     }
 
     /// Records when the frame of `ping` was written. Returns when it was due, and from when on nothing but the tool delayed
@@ -271,7 +390,7 @@ impl Vm {
             IpAddr::V4(_) => IPV4_HEADER_LENGTH,
             IpAddr::V6(_) => IPV6_HEADER_LENGTH,
         };
-        let whole = config.payload_length + header + ICMP_ECHO_HEADER_LENGTH;
+        let whole = config.payload_length + header + config.probe.kind.header_length();
         Some(whole.min(self.mtu.into()) as u32)
     }
 
@@ -307,7 +426,7 @@ impl Vm {
             let mac = self
                 .next_hop(now, session.config.destination)
                 .and_then(|next_hop| self.neighbours.get(next_hop));
-            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer).ok());
+            let request = mac.and_then(|mac| self.probe_request(now, ping, mac, buffer).ok());
             if request.is_none() {
                 self.unresolved.push_back(ping);
             }

@@ -1,9 +1,10 @@
 //! The pings of one VM to one destination.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::kind::{Probe, ProbeKind};
 use super::members::{MemberId, Members};
 use super::payload::Contents;
 use crate::time::Instant;
@@ -44,6 +45,8 @@ pub enum GiveUp {
 pub struct SessionConfig {
     /// The address that is pinged.
     pub destination: IpAddr,
+    /// What is sent.
+    pub probe: Probe,
     /// Bytes of payload of each ping.
     pub payload_length: usize,
     /// How long a reply is waited for.
@@ -80,6 +83,8 @@ impl Default for PingOptions {
 #[derive(Debug)]
 pub(in crate::vm) struct Session {
     pub(in crate::vm) config: SessionConfig,
+    /// The host whose ICMP echo replies are answers; unspecified if the probes are of another kind.
+    pub(super) echoes_from: IpAddr,
     next_sequence: u64,
     /// The pings `next_sequence - unfinished.len() .. next_sequence`.
     unfinished: VecDeque<Ping>,
@@ -91,12 +96,25 @@ pub(in crate::vm) struct Session {
 
 impl Session {
     pub(in crate::vm) fn new(config: SessionConfig) -> Self {
+        let is_echo = config.probe.kind == ProbeKind::Icmp;
         Session {
             config,
+            echoes_from: match is_echo {
+                true => config.destination,
+                false => Ipv4Addr::UNSPECIFIED.into(),
+            },
             next_sequence: 0,
             unfinished: VecDeque::new(),
             answered: Vec::new(),
-            members: config.destination.is_multicast().then(Box::default),
+            members: (is_echo && config.destination.is_multicast()).then(Box::default),
+        }
+    }
+
+    /// Sends further pings to `destination`.
+    pub(super) fn redirect(&mut self, destination: IpAddr) {
+        self.config.destination = destination;
+        if self.config.probe.kind == ProbeKind::Icmp {
+            self.echoes_from = destination;
         }
     }
 
@@ -187,12 +205,13 @@ impl Session {
         self.forget_ended();
     }
 
-    /// Takes a reply with the 16-bit `wire_sequence`. Returns the ping and what came of it, or `None` when no ping of
-    /// this session has that number.
+    /// Takes a reply with the 16-bit `wire_sequence`; `is_sound` tells of the ping's number and the bytes of payload sent if the
+    /// reply holds these. Returns the ping and what came of it, or `None` when no ping of this session has that number.
+    #[inline(always)]
     pub(in crate::vm) fn reply(
         &mut self,
         wire_sequence: u16,
-        contents: Contents<'_>,
+        is_sound: impl FnOnce(u64, usize) -> bool,
         received: Instant,
     ) -> Option<(u64, PingOutcome)> {
         let sequence = self.newest(wire_sequence)?;
@@ -202,7 +221,7 @@ impl Session {
                 if received - sent > self.config.timeout {
                     // The time is judged by the stamps, whatever was looked at first: the reply or the timer.
                     PingOutcome::Late { lost: Some(due) }
-                } else if contents.is_of(sequence, self.config.payload_length) {
+                } else if is_sound(sequence, self.config.payload_length) {
                     self.set_answered(sequence);
                     PingOutcome::Answered {
                         due,
@@ -299,13 +318,13 @@ impl Session {
         self.members.as_ref()?.address(member)
     }
 
-    /// Ends the ping with the 16-bit `wire_sequence`, about which an error came at `now`, and returns it and when it was
-    /// due. `None` when no ping of that number is on its way, its time is up, or a member of its group has answered.
+    /// Ends the ping with the 16-bit `wire_sequence`, about which an error came at `now`, and returns it, when it was due and
+    /// when it was sent. `None` when no ping of that number is on its way, its time is up, or a member of its group has answered.
     pub(in crate::vm) fn fail(
         &mut self,
         wire_sequence: u16,
         now: Instant,
-    ) -> Option<(u64, Instant)> {
+    ) -> Option<(u64, Instant, Instant)> {
         let sequence = self.newest(wire_sequence)?;
         let Ping::Outstanding { due, sent } = *self.get_mut(sequence)? else {
             return None;
@@ -316,7 +335,17 @@ impl Session {
             return None;
         }
         self.end(sequence);
-        Some((sequence, due))
+        Some((sequence, due, sent))
+    }
+
+    /// The 16-bit number of the ping that is on its way, if that is one only.
+    pub(super) fn only_outstanding(&self) -> Option<u16> {
+        let first = self.oldest();
+        let sent = (first..)
+            .zip(&self.unfinished)
+            .filter(|(_, ping)| matches!(ping, Ping::Outstanding { .. }));
+        let mut numbers = sent.map(|(sequence, _)| sequence as u16);
+        numbers.next().filter(|_| numbers.next().is_none())
     }
 
     /// When the oldest outstanding ping is to be given up.

@@ -61,6 +61,7 @@ fn a_ping_goes_by_what_has_changed_since_the_one_before() {
     let mut bench = Bench::resolved();
     let second = SessionConfig {
         destination: OTHER.into(),
+        probe: Probe::ICMP_ECHO,
         payload_length: 8,
         timeout: TIMEOUT,
         options: PingOptions::default(),
@@ -592,6 +593,7 @@ fn an_announcement_of_a_new_place_moves_a_known_neighbour_at_once() {
     let mut bench = Bench::new();
     let session = bench.vm.open_session(SessionConfig {
         destination: Ipv4Addr::new(10, 77, 0, 60).into(),
+        probe: Probe::ICMP_ECHO,
         payload_length: 16,
         timeout: TIMEOUT,
         options: PingOptions::default(),

@@ -32,6 +32,7 @@ fn client(probe: bool) -> Bench {
     let mut bench = Bench::with(config);
     let session = SessionConfig {
         destination: "fd77::9".parse().unwrap(),
+        probe: Probe::ICMP_ECHO,
         payload_length: 16,
         timeout: TIMEOUT,
         options: PingOptions::default(),

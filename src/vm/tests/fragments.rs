@@ -11,6 +11,7 @@ fn with_payload(payload_length: usize) -> Bench {
     let mut bench = Bench::resolved();
     let config = SessionConfig {
         destination: PEER.into(),
+        probe: Probe::ICMP_ECHO,
         payload_length,
         timeout: TIMEOUT,
         options: PingOptions::default(),
@@ -199,15 +200,15 @@ fn what_is_on_its_way_out_in_fragments_is_bounded() {
         assert!(pings <= MAX_OUTGOING + MAX_OUTGOING / 45 + 1);
     }
     let mut request = request(4_000, 1_500);
-    let asked = EchoHead::parse(&request[0]);
-    bench.vm.keep_ignored_echoes();
+    let asked = ProbeHead::parse(&request[0]);
+    bench.vm.keep_ignored_probes();
     let last = request.pop().unwrap();
     for fragment in &request {
         bench.receive(ms(0), fragment);
     }
     let (sent, event) = bench.receive(ms(0), &last);
     assert_eq!((sent, ignored(event)), (None, Ignored::FragmentQueueFull));
-    assert_eq!(bench.vm.take_ignored_echo(), asked, "not the reply");
+    assert_eq!(bench.vm.take_ignored_probe(), asked, "not the reply");
     assert!(bench.vm.fragment_bytes() < 2 * MAX_OUTGOING * 65_536);
     let mut frames = 0;
     while let Some((sent, _)) = bench.poll(ms(0)) {
@@ -254,7 +255,7 @@ fn options_that_are_not_for_every_fragment_are_blanked_in_the_later_ones() {
 #[test]
 fn the_echo_in_a_fragment_for_which_an_older_one_makes_room_is_not_the_one_that_is_lost() {
     let mut bench = with_payload(56);
-    bench.vm.keep_ignored_echoes();
+    bench.vm.keep_ignored_probes();
     let first = request(2_000, 1_500).swap_remove(0);
     let mut made_room = 0;
     for number in 0..=MAX_REASSEMBLIES as u16 {
@@ -269,7 +270,7 @@ fn the_echo_in_a_fragment_for_which_an_older_one_makes_room_is_not_the_one_that_
             assert_eq!(ignored, Ignored::ReassemblyFull, "{number}");
             made_room += 1;
         }
-        assert_eq!(bench.vm.take_ignored_echo(), None, "{number}");
+        assert_eq!(bench.vm.take_ignored_probe(), None, "{number}");
     }
     assert_eq!(made_room, 1);
 }

@@ -542,6 +542,7 @@ fn pinging() -> Bench {
     let mut bench = Bench::new();
     let config = SessionConfig {
         destination: G.into(),
+        probe: Probe::ICMP_ECHO,
         payload_length: 16,
         timeout: TIMEOUT,
         options: PingOptions {

@@ -47,6 +47,7 @@ fn bench(config: VmConfig, destination: Ipv6Addr) -> Bench {
     let mut bench = Bench::with(config);
     let session = SessionConfig {
         destination: destination.into(),
+        probe: Probe::ICMP_ECHO,
         payload_length: 16,
         timeout: TIMEOUT,
         options: PingOptions::default(),
@@ -735,6 +736,7 @@ fn an_error_ends_the_ping_that_it_quotes() {
         let (_, event) = bench.receive(ms(QUIET + 1), &frame);
         let errored = PingOutcome::Errored {
             due: ms(QUIET),
+            sent: ms(QUIET),
             error: expected,
         };
         assert_eq!(outcome(event), Some((0, errored)));

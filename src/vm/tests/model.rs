@@ -425,6 +425,7 @@ impl Model {
             sequence,
             PingOutcome::Errored {
                 due: ms(due),
+                sent: ms(at),
                 error,
             },
         );
@@ -536,6 +537,7 @@ impl Subject {
         for peer in 0..PEERS {
             let config = SessionConfig {
                 destination: address(peer),
+                probe: Probe::ICMP_ECHO,
                 payload_length: PAYLOAD,
                 timeout: TIMEOUT,
                 options: PingOptions::default(),

@@ -193,11 +193,11 @@ fn a_host_tells_the_time_of_day_to_who_asks() {
 fn an_echo_request_whose_options_make_no_sense_is_kept_though_its_sender_is_told() {
     for options in [[7, 8, 4, 0], [131, 3, 4, 0]] {
         let mut bench = bench();
-        bench.vm.keep_ignored_echoes();
+        bench.vm.keep_ignored_probes();
         let frame = request(&mut bench, &options);
         bench.receive(ms(0), &frame);
-        let kept = bench.vm.take_ignored_echo();
+        let kept = bench.vm.take_ignored_probe();
         assert!(kept.is_some());
-        assert_eq!(kept, EchoHead::parse(&frame));
+        assert_eq!(kept, ProbeHead::parse(&frame));
     }
 }

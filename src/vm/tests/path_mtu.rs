@@ -37,6 +37,7 @@ fn session(bench: &mut Bench, destination: IpAddr, dont_fragment: bool) -> Sessi
     };
     let config = SessionConfig {
         destination,
+        probe: Probe::ICMP_ECHO,
         payload_length: PAYLOAD,
         timeout: TIMEOUT,
         options,
@@ -139,6 +140,7 @@ fn the_ping_after_one_that_was_too_big_goes_out_in_fragments_that_fit() {
         let (_, event) = bench.receive(ms(QUIET + 1), &too_big(&sent[0], mtu));
         let errored = PingOutcome::Errored {
             due: ms(QUIET),
+            sent: ms(QUIET),
             error: PingError::FragmentationNeeded,
         };
         assert_eq!(outcome(event), Some((0, errored)), "{family} {mtu}");

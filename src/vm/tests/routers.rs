@@ -30,6 +30,7 @@ pub(super) fn bench(advertisements: &[(MacAddr, u8, u16)]) -> Bench {
     let mut bench = Bench::with(config);
     let session = SessionConfig {
         destination: FAR.into(),
+        probe: Probe::ICMP_ECHO,
         payload_length: 16,
         timeout: TIMEOUT,
         options: PingOptions::default(),

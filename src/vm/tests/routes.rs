@@ -233,8 +233,8 @@ fn an_answer_waits_until_the_gateway_says_where_it_is() {
 fn answers_by_a_gateway_that_is_silent_are_bounded_and_dropped_in_the_end() {
     for source in [IpAddr::from(FAR), FAR6.into()] {
         let mut bench = bench(true);
-        bench.vm.keep_ignored_echoes();
-        let request = EchoHead::parse(&Question::Echo.frames(PEER_MAC, source)[0]);
+        bench.vm.keep_ignored_probes();
+        let request = ProbeHead::parse(&Question::Echo.frames(PEER_MAC, source)[0]);
         assert!(request.is_some());
         let mut kept = 0;
         loop {
@@ -242,7 +242,7 @@ fn answers_by_a_gateway_that_is_silent_are_bounded_and_dropped_in_the_end() {
                 (None, None) => kept += 1,
                 (None, event) => {
                     assert_eq!(ignored(event), Ignored::AnswerQueueFull);
-                    assert_eq!(bench.vm.take_ignored_echo(), request);
+                    assert_eq!(bench.vm.take_ignored_probe(), request);
                     break;
                 }
                 other => panic!("{other:?}"),
@@ -257,7 +257,7 @@ fn answers_by_a_gateway_that_is_silent_are_bounded_and_dropped_in_the_end() {
             match bench.poll(now) {
                 Some((None, event)) => {
                     assert_eq!(ignored(event), Ignored::NoNeighbour);
-                    assert_eq!(bench.vm.take_ignored_echo(), request);
+                    assert_eq!(bench.vm.take_ignored_probe(), request);
                     dropped += 1;
                 }
                 Some((Some(asked), None)) => assert!(asked.contains("who"), "{asked}"),
@@ -466,6 +466,7 @@ fn pings_go_another_way_as_soon_as_there_is_one() {
     let [far, near] = [FAR, PEER].map(|destination| {
         let config = SessionConfig {
             destination: destination.into(),
+            probe: Probe::ICMP_ECHO,
             payload_length: 16,
             timeout: TIMEOUT,
             options: PingOptions::default(),

@@ -87,6 +87,7 @@ fn fragments_have_the_tags_too() {
     let mut bench = bench(Some("7"));
     let session = SessionConfig {
         destination: PEER.into(),
+        probe: Probe::ICMP_ECHO,
         payload_length: 2000,
         timeout: TIMEOUT,
         options: PingOptions::default(),
@@ -105,14 +106,14 @@ fn the_echo_message_in_a_frame_of_another_vlan_is_kept() {
         (Some("100"), "100.200"),
     ] {
         let mut bench = bench(own);
-        bench.vm.keep_ignored_echoes();
+        bench.vm.keep_ignored_probes();
         let request = bench.echo(false, 7, 1, PEER, |payload| payload.fill(0x5a));
         for frame in [tagged(vlan, &request), request] {
-            let expected = EchoHead::parse(&frame);
+            let expected = ProbeHead::parse(&frame);
             assert!(expected.is_some());
             let (_, event) = bench.receive(ms(0), &frame);
             // An untagged VM answers the untagged one.
-            let kept = bench.vm.take_ignored_echo();
+            let kept = bench.vm.take_ignored_probe();
             assert_eq!(kept, event.and(expected), "{own:?} {vlan}");
         }
     }

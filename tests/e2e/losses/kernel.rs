@@ -176,6 +176,11 @@ fn every_ping_that_a_bridge_loses_is_put_down_to_what_lost_it() {
 }
 
 #[test]
+fn every_ping_by_udp_that_a_bridge_loses_is_put_down_to_what_lost_it() {
+    check("--probe udp", OF_BRIDGES);
+}
+
+#[test]
 fn every_ping_that_is_lost_on_its_way_by_xdp_is_put_down_to_what_lost_it() {
     check("--fabric xdp", OF_XDP);
 }

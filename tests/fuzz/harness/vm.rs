@@ -8,7 +8,7 @@ use std::time::Duration;
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{
     Addressing, Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES, PingOptions,
-    PingStart, Reaction, SessionConfig, SessionId, Vm, VmConfig,
+    PingStart, Probe, Reaction, SessionConfig, SessionId, Vm, VmConfig,
 };
 use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
 
@@ -125,6 +125,7 @@ impl Bench {
             .map(|(destination, payload_length)| {
                 let config = SessionConfig {
                     destination: destination.parse().expect("an address"),
+                    probe: Probe::ICMP_ECHO,
                     payload_length,
                     timeout: Duration::from_millis(500),
                     options: PingOptions::default(),

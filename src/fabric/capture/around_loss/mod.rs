@@ -25,7 +25,7 @@ use crate::fabric::{Direction, Observed};
 use crate::load::Target;
 use crate::time::Instant;
 use crate::vm::VmId;
-use crate::wire::{EchoHead, MacAddr};
+use crate::wire::{MacAddr, ProbeHead};
 
 /// Frames that are looked at to find one frame of a ping when it fails.
 const MAX_LOOKS: usize = 8_192;
@@ -151,7 +151,7 @@ impl AroundLoss {
     /// Keeps a frame.
     #[inline]
     pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>) {
-        let begins_ping = seen.direction == Direction::Out && EchoHead::is_request(seen.frame);
+        let begins_ping = seen.direction == Direction::Out && ProbeHead::is_request(seen.frame);
         if begins_ping {
             self.newest = self.end();
             self.open += 1;
@@ -164,7 +164,7 @@ impl AroundLoss {
     #[inline]
     pub(super) fn hidden_frame(&mut self, at: Instant, seen: &Observed<'_>) {
         if seen.direction == Direction::Out
-            && let Some(echo) = EchoHead::parse(seen.frame).filter(|echo| echo.is_request)
+            && let Some(echo) = ProbeHead::parse(seen.frame).filter(|echo| echo.is_request)
         {
             let key = Key::new(seen.vm, echo.identifier, echo.sequence);
             self.hidden.open(at, key, self.end());

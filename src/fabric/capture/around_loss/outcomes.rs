@@ -8,7 +8,7 @@ use crate::fabric::capture::words::{Fate, push_malformed};
 use crate::fabric::{Direction, Explained};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingId, PingOutcome, VmId};
-use crate::wire::{EchoHead, ParseError};
+use crate::wire::{ParseError, ProbeHead};
 
 impl AroundLoss {
     /// Takes an event of `vm`, whose own frames are captured or are not.
@@ -55,7 +55,7 @@ impl AroundLoss {
     fn malformed(&mut self, now: Instant, vm: VmId, error: &ParseError) {
         let is_it = |last: &&Kept<OfPing>| {
             (last.at, last.vm, last.direction) == (now, vm, Direction::In)
-                && EchoHead::parse(self.queue.bytes(last).0).is_some()
+                && ProbeHead::parse(self.queue.bytes(last).0).is_some()
         };
         if self.has_comments && self.queue.back().filter(is_it).is_some() {
             self.queue.note(|text| push_malformed(text, error));
@@ -103,7 +103,7 @@ impl AroundLoss {
 
     /// Returns true if the numbers in a frame are those of `ping`.
     fn begins(&self, kept: &Kept<OfPing>, ping: PingId) -> bool {
-        EchoHead::parse(self.queue.bytes(kept).0).is_some_and(|echo| {
+        ProbeHead::parse(self.queue.bytes(kept).0).is_some_and(|echo| {
             echo.identifier == ping.session.0 && echo.sequence == ping.sequence as u16
         })
     }
@@ -242,7 +242,7 @@ impl AroundLoss {
         let Some(kept) = self.queue.get(index) else {
             return;
         };
-        let Some(echo) = EchoHead::parse(self.queue.bytes(kept).0) else {
+        let Some(echo) = ProbeHead::parse(self.queue.bytes(kept).0) else {
             return;
         };
         let key = Key::new(kept.vm, echo.identifier, echo.sequence);

@@ -11,7 +11,7 @@ use crate::fabric::capture::queue::Kept;
 use crate::fabric::capture::words::{PingName, push, push_fate, push_lot, push_name, push_piece};
 use crate::time::Instant;
 use crate::vm::VmId;
-use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr};
+use crate::wire::{Describe, FragmentHead, MacAddr, ProbeHead};
 
 /// Frames behind a fragment among which the last one of its datagram is looked for.
 const MAX_PIECES: usize = 256;
@@ -65,7 +65,7 @@ impl AroundLoss {
             impaired: front.impaired,
             refused: front.refused,
         };
-        let echo = EchoHead::parse(bytes);
+        let echo = ProbeHead::parse(bytes);
         let ping = echo.and_then(|echo| echo_of(&seen, &echo, stations));
         let piece = match (echo, ping) {
             (None, _) => self.fragments.find(seen.place(), bytes),

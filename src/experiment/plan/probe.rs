@@ -1,0 +1,123 @@
+//! The kind of each flow's probes: what the flow's own pattern says, or the phase, or the group of the source.
+
+use std::str::FromStr;
+
+use super::flows::PlanContext;
+use crate::experiment::options::{any_of, suggestion};
+use crate::experiment::settings::{Setting, SettingError, Settings};
+use crate::load::Target;
+use crate::vm::{Probe, ProbeKind, VmId};
+use crate::wire::{EPHEMERAL_PORTS, is_ephemeral};
+
+/// A pattern, and what is said of its flows alone: `vm0:vm1,probe=udp,port=9`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct OwnProbe<'a> {
+    /// The pattern.
+    pub(super) pattern: &'a str,
+    kind: Option<ProbeKind>,
+    port: Option<u16>,
+}
+
+impl<'a> OwnProbe<'a> {
+    /// Reads a value of `ping`.
+    pub(super) fn of(setting: &'a Setting) -> Result<OwnProbe<'a>, SettingError> {
+        let mut parts = setting.text.split(',');
+        let mut own = OwnProbe {
+            pattern: parts.next().unwrap_or_default(),
+            kind: None,
+            port: None,
+        };
+        for part in parts {
+            match part.trim().split_once('=') {
+                Some(("probe", kind)) => own.kind = Some(self::kind(setting, kind)?),
+                Some(("port", port)) => own.port = Some(self::port(setting, port)?),
+                _ => {
+                    let why = format_args!(
+                        "{part:?} says nothing about its pings; expected probe=KIND or port=N behind a pattern"
+                    );
+                    return Err(setting.error(why));
+                }
+            }
+        }
+        Ok(own)
+    }
+}
+
+fn kind(setting: &Setting, text: &str) -> Result<ProbeKind, SettingError> {
+    ProbeKind::from_str(text).map_err(|()| {
+        let meant = suggestion(text, "", ProbeKind::NAMES.iter().copied());
+        let kinds = any_of(ProbeKind::NAMES);
+        setting.error(format_args!(
+            "no probe is {text:?}; expected {kinds}{meant}"
+        ))
+    })
+}
+
+/// A port that probes may go to: what they come from tells them from their replies.
+fn port(setting: &Setting, text: &str) -> Result<u16, SettingError> {
+    let port = text
+        .parse()
+        .ok()
+        .filter(|port| *port != 0 && !is_ephemeral(*port));
+    port.ok_or_else(|| {
+        let (first, last) = (EPHEMERAL_PORTS.start(), EPHEMERAL_PORTS.end());
+        setting.error(format_args!(
+            "expected a port from 1 to {}, or from {} to 65535: probes come from the others",
+            first - 1,
+            last + 1
+        ))
+    })
+}
+
+impl PlanContext<'_> {
+    /// The probes from `source` to `target`, of a phase or a request with these settings.
+    pub(super) fn probe(
+        &self,
+        setting: &Setting,
+        (own, settings): (OwnProbe<'_>, &Settings),
+        (source, target): (VmId, Target),
+    ) -> Result<Probe, SettingError> {
+        let group = self.group_of(source).map(|group| group.settings);
+        let given = |name: &str| {
+            let of_group = || group.and_then(|settings| settings.get(name));
+            settings.get(name).or_else(of_group)
+        };
+        let of_kind = given("probe");
+        let kind = match (own.kind, of_kind) {
+            (Some(kind), _) => kind,
+            (None, Some(setting)) => kind(setting, setting.choice()?)?,
+            (None, None) => ProbeKind::default(),
+        };
+        // The port of the phase is that of the phase's kind.
+        let of_port = given("port").filter(|_| own.kind.is_none());
+        let port = match (own.port, of_port) {
+            (Some(port), _) => Some((setting, port)),
+            (None, Some(setting)) => Some((setting, port(setting, &setting.text)?)),
+            (None, None) => None,
+        };
+        if let Target::Address(address) = target
+            && address.is_multicast()
+            && !kind.is_to_groups()
+        {
+            let why = format_args!(
+                "members of a group answer no {kind} probes; expected --probe icmp, or the address of a host"
+            );
+            return Err(setting.error(why));
+        }
+        let usual = Probe::of(kind);
+        match port {
+            Some((setting, _)) if !kind.has_ports() => Err(setting.error(format_args!(
+                "{kind} probes go to no port; expected --probe {} beside it",
+                any_of(&self::with_ports())
+            ))),
+            Some((_, port)) => Ok(Probe { port, ..usual }),
+            None => Ok(usual),
+        }
+    }
+}
+
+/// The kinds that go to a port.
+fn with_ports() -> Vec<&'static str> {
+    let all = ProbeKind::ALL.iter().filter(|kind| kind.has_ports());
+    all.map(|kind| kind.name()).collect()
+}

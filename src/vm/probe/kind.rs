@@ -1,0 +1,170 @@
+//! The kinds of probes: one row for each, from which options, plans and reports have its name and limits, and a VM its way to
+//! build a request. Replies come in by the protocols that carry them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{SessionConfig, icmp_echo, udp};
+use crate::time::Instant;
+use crate::vm::{PingId, Transmit, Vm};
+use crate::wire::{MacAddr, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
+
+/// Builds the request of a ping whose frame goes to a hardware address. It may be larger than the link carries. `None` when
+/// the VM has no address, or the buffer is too short.
+type Build = fn(&mut Vm, Instant, PingId, &SessionConfig, MacAddr, &mut [u8]) -> Option<Transmit>;
+
+/// One kind of probe.
+pub(super) struct Row {
+    /// Its name in options and reports.
+    pub(super) name: &'static str,
+    pub(super) protocol: Over,
+    /// The port that is probed where none is chosen; `None` of a kind without ports.
+    pub(super) default_port: Option<u16>,
+    /// Bytes between the IP header and the payload.
+    pub(super) header_length: usize,
+    /// The fewest bytes of payload.
+    pub(super) least_payload: usize,
+    /// Members of a multicast group answer.
+    pub(super) is_to_groups: bool,
+    pub(super) build: Build,
+}
+
+/// The protocol that a kind is carried by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Over {
+    /// ICMP, and ICMPv6.
+    Icmp,
+    Udp,
+}
+
+impl Over {
+    /// Its number (`IPPROTO_*`) between hosts that have addresses like `address`.
+    pub(super) const fn of(self, address: IpAddr) -> u8 {
+        match (self, address) {
+            (Over::Icmp, IpAddr::V4(_)) => PROTOCOL_ICMP,
+            (Over::Icmp, IpAddr::V6(_)) => PROTOCOL_ICMPV6,
+            (Over::Udp, _) => PROTOCOL_UDP,
+        }
+    }
+}
+
+/// Declares [`ProbeKind`]; a kind more is one entry more, and a file that has its row.
+macro_rules! probe_kinds {
+    ($($(#[$doc:meta])* $kind:ident => $module:ident,)*) => {
+        /// What a flow sends, and what answers it. The names are stable: options, scenarios and reports have them.
+        #[derive(
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(rename_all = "lowercase")]
+        pub enum ProbeKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl ProbeKind {
+            /// Every kind.
+            pub const ALL: &'static [ProbeKind] = &[$(ProbeKind::$kind,)*];
+            /// Their names.
+            pub const NAMES: &'static [&'static str] = &[$($module::ROW.name,)*];
+
+            pub(super) const fn row(self) -> &'static Row {
+                match self {
+                    $(ProbeKind::$kind => &$module::ROW,)*
+                }
+            }
+        }
+    };
+}
+
+probe_kinds! {
+    /// ICMP echo (RFC 792, RFC 4443).
+    #[default]
+    Icmp => icmp_echo,
+    /// UDP to a port where whatever is sent comes back (RFC 862).
+    Udp => udp,
+}
+
+impl ProbeKind {
+    /// The name in options and reports, such as `icmp`.
+    pub const fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The port that is probed where none is chosen; `None` of a kind without ports.
+    pub const fn default_port(self) -> Option<u16> {
+        self.row().default_port
+    }
+
+    /// Returns true if probes come from a port and go to one.
+    pub const fn has_ports(self) -> bool {
+        self.default_port().is_some()
+    }
+
+    /// The fewest bytes of payload.
+    pub const fn least_payload(self) -> usize {
+        self.row().least_payload
+    }
+
+    /// Returns true if members of a multicast group answer.
+    pub const fn is_to_groups(self) -> bool {
+        self.row().is_to_groups
+    }
+
+    /// Bytes of the headers between the IP header and the payload.
+    pub const fn header_length(self) -> usize {
+        self.row().header_length
+    }
+}
+
+impl fmt::Display for ProbeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for ProbeKind {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<ProbeKind, ()> {
+        let mut all = ProbeKind::ALL.iter();
+        all.find(|kind| kind.name() == name).copied().ok_or(())
+    }
+}
+
+/// The kind of a session's probes, and its settings.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Probe {
+    /// The kind.
+    pub kind: ProbeKind,
+    /// The port that is probed; 0 of a kind without ports.
+    pub port: u16,
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            0 => self.kind.fmt(f),
+            port => write!(f, "{} to port {port}", self.kind),
+        }
+    }
+}
+
+impl Probe {
+    /// ICMP echo.
+    pub const ICMP_ECHO: Probe = Probe {
+        kind: ProbeKind::Icmp,
+        port: 0,
+    };
+
+    /// Probes of `kind` to its usual port.
+    pub const fn of(kind: ProbeKind) -> Probe {
+        let port = match kind.default_port() {
+            Some(port) => port,
+            None => 0,
+        };
+        Probe { kind, port }
+    }
+}
