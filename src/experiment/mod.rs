@@ -193,6 +193,8 @@ pub struct Experiment {
     pub attribute_loss: AttributeLoss,
     /// The last two phases follow pings, to split their way.
     pub splits_path: bool,
+    /// The way there and the way back of pings are measured, each by itself.
+    pub is_one_way: bool,
     /// The addresses at which the lab listens for requests.
     pub listen: Listen,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.

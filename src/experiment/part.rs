@@ -157,6 +157,7 @@ impl Experiment {
             mark_on: _,
             attribute_loss: _,
             splits_path,
+            is_one_way,
             listen: _,
             spin: _,
             pins,
@@ -171,7 +172,15 @@ impl Experiment {
             lab.neighbours,
             &lab.vlan_filtering,
         );
-        let of_run = (timeout, stays, serve, address_wait, seed, splits_path);
+        let of_run = (
+            timeout,
+            stays,
+            serve,
+            address_wait,
+            seed,
+            splits_path,
+            is_one_way,
+        );
         // The form of the values is that of this version of the program, which all ranks have.
         let _ = write!(
             hasher,

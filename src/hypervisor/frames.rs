@@ -28,6 +28,9 @@ impl<F: Fabric> Hypervisor<F> {
         length: usize,
     ) -> Option<Outgoing> {
         self.recorder.frame_in();
+        if self.one_way.is_some() {
+            self.note_turn(now.now(), vm, buffer.get(..length).unwrap_or_default());
+        }
         let slot = self.slots.get_mut(vm.index())?.as_mut()?;
         let reaction = slot.vm.receive(&mut now, buffer, length);
         self.apply(now, vm, reaction)

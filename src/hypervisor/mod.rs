@@ -16,6 +16,7 @@ mod loss;
 mod marks;
 mod misbehaviours;
 mod moves;
+mod one_way;
 mod phases;
 mod record;
 mod record_buffer;
@@ -48,6 +49,7 @@ use self::loss::LossSearch;
 pub use self::marks::MarkOn;
 use self::moves::Moves;
 pub use self::moves::{Moved, RefusedMoves, Relocation};
+use self::one_way::OneWay;
 pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
 use self::resolution::Resolution;
@@ -209,6 +211,8 @@ pub struct Hypervisor<F> {
     moves: Moves,
     /// What is known of failed pings, if that is looked for.
     loss_search: Option<Box<LossSearch>>,
+    /// When pings turned, if that is asked for.
+    one_way: Option<Box<OneWay>>,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     buffer: RecordBuffer,
@@ -253,6 +257,7 @@ impl<F: Fabric> Hypervisor<F> {
             thefts: Vec::new(),
             moves: Moves::default(),
             loss_search: None,
+            one_way: None,
             recorder,
             buffer: RecordBuffer::new(),
         }

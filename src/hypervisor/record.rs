@@ -97,6 +97,9 @@ impl<F: Fabric> Hypervisor<F> {
                     sent,
                     received,
                 });
+                if self.one_way.is_some() {
+                    self.record_one_way((vm, ping), due, (sent, received));
+                }
             }
             _ => self.record_rare_ping(now, (vm, ping), flow, outcome),
         }

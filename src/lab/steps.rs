@@ -131,6 +131,9 @@ where
             let flows = (0..).map(FlowId).zip(self.plan.flows.iter().copied());
             set_flow_paths(flows, &topology, self.hypervisor.recorder());
         }
+        if self.plan.is_one_way {
+            self.hypervisor.measure_one_way();
+        }
         self.hypervisor
             .attribute_losses(self.plan.attribute_loss)
             .map_err(|error| not_told_of_drops(error.into()))?;

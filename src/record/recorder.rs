@@ -232,6 +232,13 @@ impl Recorder {
         }
     }
 
+    /// A ping due at `due` took these nanoseconds to the VM that it was for, and its reply the others from there.
+    pub fn one_way(&mut self, due: Instant, (forward, backward): (u64, u64)) {
+        let phase = self.phase_at(due);
+        phase.record(Metric::Forward, forward);
+        phase.record(Metric::Backward, backward);
+    }
+
     /// The reply to a ping due at `due` came after that to a later one.
     #[cold]
     fn reordered(&mut self, flow: FlowId, due: Instant) {

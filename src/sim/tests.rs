@@ -21,6 +21,7 @@ mod marks;
 mod misbehaviours;
 mod moves;
 mod neighbours;
+mod one_way;
 mod steering;
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);

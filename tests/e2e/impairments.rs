@@ -162,3 +162,17 @@ fn impairments_that_can_not_be_are_refused_in_one_line() {
     }
     assert!(lab.link_names().is_empty());
 }
+
+#[test]
+fn the_way_there_and_the_way_back_are_measured_apart() {
+    let report = Lab::new()
+        .tap_reactor(
+            "--vms 2 --ping vm0:vm1 --count 50 --interval 2ms --one-way --impair vm1:in:delay=20ms --json \
+             --expect forward.min>=20ms --expect backward.min<20ms",
+        )
+        .expect_status(0)
+        .json();
+    for way in ["forward_ns", "backward_ns"] {
+        assert_eq!(number(&report, &format!("/{way}/count")), 50, "{way}");
+    }
+}

@@ -719,6 +719,13 @@ pub const OPTIONS: &[OptionSpec] = &[
              copy-out, and what is ours. The flows of the last phase ping once more, as many without stamps and then COUNT with \
              them; no figure of the run has these. At most 50,000; needs root. XDP has none of these stages.",
         ),
+    switch("one-way")
+        .place(Output, Run)
+        .help("Measure the way there and the way back of pings between VMs, each by itself")
+        .details(
+            "Histograms forward and backward, by one clock, for all flows whose both ends are in this process. Takes one clock \
+             reading a ping more.",
+        ),
     switch("count-floods")
         .place(Output, Scope::Output)
         .help("Count the copies of broadcasts, multicasts and unknown unicasts")

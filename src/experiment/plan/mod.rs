@@ -222,6 +222,7 @@ fn plan_flows(
         mark_on: marks::mark_on(settings)?,
         attribute_loss: attribute_loss(settings)?,
         splits_path,
+        is_one_way: settings.switch("one-way")?,
         listen,
         pins: vms::pins(&groups)?,
         part: None,

@@ -11,7 +11,7 @@ use super::evidence::Key;
 /// They lie in the order in which they came, so that a new one, and the oldest, which makes room for it, are where the last ones
 /// were; by key there are only their numbers.
 #[derive(Debug)]
-pub(super) struct Bounded<T> {
+pub(in crate::hypervisor) struct Bounded<T> {
     /// The values, the oldest first; some have been taken since.
     values: VecDeque<Option<(Key, T)>>,
     /// The number of the first of them.
@@ -22,7 +22,7 @@ pub(super) struct Bounded<T> {
 
 impl<T> Bounded<T> {
     /// Keeps nothing yet, and up to `limit` values.
-    pub(super) fn new(limit: usize) -> Bounded<T> {
+    pub(in crate::hypervisor) fn new(limit: usize) -> Bounded<T> {
         Bounded {
             values: VecDeque::new(),
             first: 0,
@@ -32,21 +32,21 @@ impl<T> Bounded<T> {
     }
 
     /// Returns the value of `key`.
-    pub(super) fn get(&self, key: Key) -> Option<&T> {
+    pub(in crate::hypervisor) fn get(&self, key: Key) -> Option<&T> {
         let place = self.place(*self.numbers.get(&key)?);
         let (_, value) = self.values.get(place)?.as_ref()?;
         Some(value)
     }
 
     /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(in crate::hypervisor) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let place = self.place(*self.numbers.get(&key)?);
         let (_, value) = self.values.get_mut(place)?.as_mut()?;
         Some(value)
     }
 
     /// Keeps the value of `key`, in place of the one that it has. The oldest value leaves if there is no room.
-    pub(super) fn insert(&mut self, key: Key, value: T) {
+    pub(in crate::hypervisor) fn insert(&mut self, key: Key, value: T) {
         let number = self.first + self.values.len() as u64;
         self.values.push_back(Some((key, value)));
         if let Some(before) = self.numbers.insert(key, number) {
@@ -65,7 +65,7 @@ impl<T> Bounded<T> {
     }
 
     /// Takes the value of `key`.
-    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+    pub(in crate::hypervisor) fn remove(&mut self, key: Key) -> Option<T> {
         let number = self.numbers.remove(&key)?;
         let value = self.take(number);
         self.drop_taken();

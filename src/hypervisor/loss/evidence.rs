@@ -13,7 +13,7 @@ const MAX_FACTS_OF_PING: usize = 8;
 
 /// A ping by what its frames say: its source, and the identifier and the sequence number on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct Key(u64);
+pub(in crate::hypervisor) struct Key(u64);
 
 impl Key {
     pub(super) const fn new(source: VmId, identifier: u16, sequence: u16) -> Key {
@@ -31,7 +31,7 @@ impl Key {
     }
 
     /// That of a ping of `source`.
-    pub(super) const fn of(source: VmId, ping: PingId) -> Key {
+    pub(in crate::hypervisor) const fn of(source: VmId, ping: PingId) -> Key {
         Key::new(source, ping.session.0, ping.sequence as u16)
     }
 }

@@ -19,8 +19,9 @@ use std::str::FromStr;
 
 use rustc_hash::FxHashMap;
 
-use self::bounded::Bounded;
-use self::evidence::{Evidence, Key};
+pub(super) use self::bounded::Bounded;
+use self::evidence::Evidence;
+pub(super) use self::evidence::Key;
 use super::Hypervisor;
 use crate::fabric::{Fabric, PathState};
 use crate::load::FlowId;

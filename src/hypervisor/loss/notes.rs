@@ -141,7 +141,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// The ping of a frame and the part of it that the frame is, if its source is a VM of the run.
-    pub(super) fn ping_of(&self, head: &ProbeHead) -> Option<(Key, Way)> {
+    pub(in crate::hypervisor) fn ping_of(&self, head: &ProbeHead) -> Option<(Key, Way)> {
         let (mac, way) = match head.is_request {
             true => (head.source_mac, Way::Request),
             false => (head.destination_mac, Way::Reply),
