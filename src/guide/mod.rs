@@ -53,6 +53,7 @@ pages! {
     many_vms: "many-vms.md";
     searching: "searching.md";
     ranks: "ranks.md";
+    hundred_hosts: "hundred-hosts.md";
     fabrics: "fabrics.md";
     capturing: "capturing.md";
     controlling: "controlling.md";

@@ -15,9 +15,9 @@ use tap_reactor::time::{Clock, MonotonicClock};
 use crate::lab::{Finished, Lab, RemovedName, Running, TAP_REACTOR, number, wait_until};
 
 /// Kills of ranks, where the environment does not say how many.
-const SOME_KILLS: u32 = 6;
+pub const SOME_KILLS: u32 = 6;
 /// The environment variable with the number of kills.
-const KILLS: &str = "TAP_REACTOR_KILLS";
+pub const KILLS: &str = "TAP_REACTOR_KILLS";
 
 /// A port of the loopback interface that no other test of this process has.
 fn port() -> u16 {

@@ -1,9 +1,12 @@
 //! `--underlay`: labs of several hosts, which are namespaces here, on one Ethernet by a VXLAN that the program makes.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::lab::{Finished, Lab, Running, number, wait_until};
+use crate::lab::{Finished, Lab, Running, now, number, wait_until};
+use crate::ranks::{KILLS, SOME_KILLS};
 
 /// Two hosts, 192.0.2.1 and 192.0.2.2, that a cable connects.
 struct Hosts {
@@ -126,6 +129,79 @@ fn a_rank_that_is_killed_leaves_no_vxlan_and_the_next_run_has_it() {
     let [first, other] = hosts.run(&format!("{words} --count 10"));
     other.expect_status(0);
     first.expect_status(0);
+}
+
+#[test]
+fn a_rank_of_connected_labs_that_is_killed_at_any_moment_ends_the_other_and_leaves_nothing() {
+    let hosts = Hosts::new();
+    for (host, number) in hosts.all.iter().zip(0..) {
+        let other = &hosts.all[1 - number];
+        if number == 0 {
+            host.ip(&format!(
+                "link add up0 type veth peer name up0 netns {}",
+                other.name()
+            ));
+        }
+        host.ip("link set up0 up");
+    }
+    let given = std::env::var(KILLS).ok();
+    let kills = given.map_or(SOME_KILLS, |kills| kills.parse().expect("a number"));
+    let mut random = fastrand::Rng::with_seed(0x686f_7374);
+    for number in 0..kills {
+        let outside = [format!("--underlay {IPV4}"), "--uplink up0".to_owned()];
+        let outside = &outside[number as usize % 2];
+        let netns = if number % 4 < 2 { "private" } else { "host" };
+        let words = format!(
+            "--vms 20 --ports-per-bridge 6 --netns {netns} --ping ring --interval 5ms --duration 20s {outside}"
+        );
+        let (victim, after) = (
+            random.usize(0..2),
+            Duration::from_millis(random.u64(0..1000)),
+        );
+        let mut runs = [0, 1].map(|rank| hosts.start(rank, &words));
+        let begun = now();
+        wait_until("the moment", || (now() >= begun + after).then_some(()));
+        runs[victim].signal(Signal::SIGKILL);
+        let context = format!("rank {victim} killed after {after:?} ({netns}, {outside})");
+        // One that nobody has met yet is waited for a minute; a launcher ends the wait as this does.
+        let patience = now() + Duration::from_secs(25);
+        wait_until("the other rank", || {
+            let is_over = !runs[1 - victim].is_alive() || now() >= patience;
+            is_over.then_some(())
+        });
+        if runs[1 - victim].is_alive() {
+            runs[1 - victim].signal(Signal::SIGTERM);
+        }
+        let ended = runs.map(Running::wait);
+        let other = &ended[1 - victim];
+        assert_eq!(other.status, 1, "{context}: {other:?}");
+        assert!(!other.stderr.is_empty(), "{context}: {other:?}");
+        for host in &hosts.all {
+            host.tap_reactor("clean").expect_status(0);
+            let names = host.link_names();
+            assert_eq!(names, ["eth0", "up0"], "{context}: {other:?}");
+            wait_until("an interface that is free", || {
+                let link = host.links().remove("up0")?;
+                let is_free = link["promiscuity"] == 0 && link["allmulti"] == 0;
+                is_free.then_some(())
+            });
+        }
+        // The next end of the VXLAN can be made only when the kernel has removed the last one with its namespace.
+        wait_until("the number of the VXLAN", || {
+            hosts.all.iter().all(is_vxlan_free).then_some(())
+        });
+    }
+}
+
+/// Returns true if VXLAN 42 can be made.
+fn is_vxlan_free(host: &Lab) -> bool {
+    let make = "ip link add probe type vxlan id 42 dstport 4789";
+    let make: Vec<&str> = make.split(' ').collect();
+    let is_free = host.run(&make).status == 0;
+    if is_free {
+        host.ip("link del probe");
+    }
+    is_free
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! network. Where the peers are those of ranks, in their order, each tunnel knows beforehand behind which peer every VM is; else
 //! it learns that from the frames that come.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, ToSocketAddrs};
 
@@ -293,7 +294,8 @@ impl Home {
     ) -> Result<(), SystemError> {
         let mut info = vec![InfoVxlan::Id(underlay.vni), InfoVxlan::Port(VXLAN_PORT)];
         let mut requests = Requests::default();
-        let mut peers = Vec::new();
+        // By their numbers, without this host.
+        let mut peers: BTreeMap<u32, IpAddr> = BTreeMap::new();
         let mut below = None;
         let mut learns = true;
         match &underlay.peers {
@@ -313,7 +315,7 @@ impl Home {
                         true => own = Some(number),
                         false => {
                             source = source.or(route.source);
-                            peers.push((number, *peer));
+                            peers.insert(number, *peer);
                         }
                     }
                 }
@@ -336,7 +338,7 @@ impl Home {
         self.make(lab, plan, info, None)
             .map_err(|refusal| explain(refusal, underlay))?;
         let index = lab.index(plan.name)?;
-        for (_, peer) in &peers {
+        for peer in peers.values() {
             requests.add(
                 entry(index, MacAddr::ZERO, *peer, NLM_F_APPEND),
                 format!("send to the peer {peer}"),
@@ -344,7 +346,7 @@ impl Home {
         }
         let ranks = underlay.ranks.iter().filter(|_| !learns);
         for (mac, rank) in ranks.flat_map(|ranks| &ranks.stations) {
-            if let Some((_, peer)) = peers.iter().find(|(number, _)| number == rank) {
+            if let Some(peer) = peers.get(rank) {
                 requests.add(
                     entry(index, *mac, *peer, NLM_F_REPLACE),
                     format!("tell the VXLAN that {mac} is at {peer}"),
