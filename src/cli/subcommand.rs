@@ -260,6 +260,15 @@ impl Subcommand {
     }
 }
 
+const WRONG: Part = Part::Item(
+    "2",
+    "the command line or the scenario is wrong; nothing was touched",
+);
+const REFUSED: Part = Part::Item(
+    "3",
+    "the system refused an operation; the message says which",
+);
+
 const SHORT: &[Section] = &[
     Section {
         heading: "EXAMPLE",
@@ -323,16 +332,10 @@ const RUN: &[Section] = &[
             Part::Item("0", "every ping was answered, and every expectation held"),
             Part::Item(
                 "1",
-                "a ping was not answered, or an expectation did not hold",
+                "pings failed, the run was cut short, or an expectation did not hold",
             ),
-            Part::Item(
-                "2",
-                "the command line or the scenario is wrong; nothing was touched",
-            ),
-            Part::Item(
-                "3",
-                "the system refused an operation; the message says which",
-            ),
+            WRONG,
+            REFUSED,
         ],
     },
 ];
@@ -362,14 +365,8 @@ const SEARCH: &[Section] = &[
                 "1",
                 "none was found, the search was not done, or an expectation did not hold",
             ),
-            Part::Item(
-                "2",
-                "the command line or the scenario is wrong; nothing was touched",
-            ),
-            Part::Item(
-                "3",
-                "the system refused an operation; the message says which",
-            ),
+            WRONG,
+            REFUSED,
         ],
     },
 ];
@@ -395,10 +392,7 @@ const REPORT: &[Section] = &[
             ),
             Part::Item("1", "an expectation did not hold, or a run differs"),
             Part::Item("2", "the command line is wrong, or a file is not a report"),
-            Part::Item(
-                "3",
-                "the system refused an operation; the message says which",
-            ),
+            REFUSED,
         ],
     },
 ];

@@ -62,7 +62,7 @@ pub struct FrameDrops {
 /// A name of the kernel's: of a device, a function or a reason. What is longer than 47 bytes is cut off.
 ///
 /// The same name is kept once, for as long as the process runs, so that many drops of the same kind cost no more than one. The
-/// first [`MOST_NAMES`] are kept; any other is `…`.
+/// first 16,384 are kept; any other is `…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelName(&'static str);
 

@@ -585,8 +585,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         .repeatable()
         .details(
             "VMS:WHAT[@TIME][+TIME]: vmI, vm[I-J] or a group; from when on in its phase, and for how long, which is the whole \
-             phase by default. WHAT: silent, slow 50ms, flap 1s/100ms, steal 10.77.0.2, wrong-mac, loop; arp-flood, broadcast, \
-             nd-flood 1000/s, mac-flood 10000/s, dhcp-starve 100/s, ra-rogue 1/s. The report tells response before, during and \
+             phase by default. WHAT: silent, slow 50ms, flap 1s/100ms, steal 10.77.0.2, wrong-mac; loop, arp-flood, \
+             broadcast, nd-flood 1000/s, mac-flood 10000/s, dhcp-starve 100/s, ra-rogue 1/s. The report tells response before, during and \
              after. Only in a namespace that the run makes: --netns private, or a new name. A phase has its own in place of \
              those of the run.",
         ),
