@@ -70,7 +70,7 @@ use self::ip::{Disposition, Protocol};
 use self::ipv4::{Ipv4, Shortcuts};
 use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
-use self::probe::{Ports, Session};
+use self::probe::{Probes, Session};
 use crate::time::{Instant, Now};
 use crate::wire::{
     EthernetFrame, MacAddr, ParseError, Payload, ProbeHead, Vlan, behind_tags, put_on, take_off,
@@ -128,17 +128,15 @@ pub struct Vm {
     answers: Answers,
     fragmenter: Fragmenter,
     sessions: Vec<Session>,
-    ports: Ports,
+    /// Boxed, from the first need on: most VMs have none.
+    probes: Option<Box<Probes>>,
     /// Pings whose neighbour has answered, to be sent.
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
     /// Echo requests, UDP ones too, that it has answered.
     requests_answered: u64,
-    /// The echo message in the last frame that it did not act on, until somebody asks for it. The box is there from the first one
-    /// on: most VMs have none.
-    ignored_probe: Option<Box<Option<ProbeHead>>>,
-    /// Somebody is going to ask for it.
+    /// Somebody is going to ask for the probe in the last frame that it did not act on.
     keeps_ignored: bool,
     /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
     is_dirty: bool,
@@ -162,11 +160,10 @@ impl Vm {
             answers: Answers::default(),
             fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
-            ports: Ports::default(),
+            probes: None,
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
             requests_answered: 0,
-            ignored_probe: None,
             keeps_ignored: false,
             is_dirty: true,
             random,
@@ -327,14 +324,14 @@ impl Vm {
         if let Some(echo) = ProbeHead::parse(frame) {
             let is_own = echo.source_mac == self.mac && !echo.is_request;
             let kept = if is_own { echo.turned() } else { echo };
-            **self.ignored_probe.get_or_insert_default() = Some(kept);
+            self.probes.get_or_insert_default().ignored = Some(kept);
         }
     }
 
     /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one and such are
     /// [kept](Vm::keep_ignored_probes).
     pub fn take_ignored_probe(&mut self) -> Option<ProbeHead> {
-        self.ignored_probe.as_mut()?.take()
+        self.probes.as_mut()?.ignored.take()
     }
 
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
@@ -364,6 +361,9 @@ impl Vm {
 
     fn poll_untagged(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         if let Some(reaction) = self.next_unresolved() {
+            return Some(reaction);
+        }
+        if let Some(reaction) = self.next_answered() {
             return Some(reaction);
         }
         if let Some(reaction) = self.next_answer(now, buffer) {
@@ -396,7 +396,8 @@ impl Vm {
         let is_idle = self.resolved.is_empty()
             && self.unresolved.is_empty()
             && self.fragmenter.is_empty()
-            && !self.has_answers();
+            && !self.has_answers()
+            && !self.has_answered();
         !is_idle
     }
 

@@ -11,6 +11,7 @@ use crate::wire::{
 };
 
 mod arp;
+mod arp_probe;
 mod dhcp;
 mod dhcpv6;
 mod fragments;

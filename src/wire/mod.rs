@@ -102,7 +102,7 @@ pub use neighbour_discovery::{
 };
 pub use neighbour_request::NeighbourRequest;
 pub use plain_echo::PlainEcho;
-pub use probe_head::{ProbeHead, QuotedProbe};
+pub use probe_head::{LinkHead, ProbeHead, QuotedProbe};
 pub use router_discovery::{
     AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_advertisement,
     write_router_solicitation,

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 
 use etherparse::{EtherType, Ipv4HeaderSlice, Ipv6HeaderSlice, icmpv6};
 
+use super::arp::ArpPacket;
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::icmp::{TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST};
 use super::ipv4::{PROTOCOL_ICMP, PROTOCOL_UDP};
 use super::ipv6::{IPV6_HEADER_LENGTH, PROTOCOL_ICMPV6};
 use super::ipv6_extension::{IPV6_FRAGMENT_HEADER_LENGTH, UpperLayer, walk};
 use super::mac::MacAddr;
+use super::neighbour_discovery::NeighbourDiscovery;
 use super::udp::{UDP_HEADER_LENGTH, is_ephemeral};
 use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
@@ -129,6 +131,60 @@ impl ProbeHead {
             is_request: !self.is_request,
             ..self
         }
+    }
+}
+
+/// A question for a hardware address or its answer, over IPv4 or IPv6. No number tells it from others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkHead {
+    /// The address the frame was sent to.
+    pub destination_mac: MacAddr,
+    /// The address that it was sent from.
+    pub source_mac: MacAddr,
+    /// It is a request rather than a reply.
+    pub is_request: bool,
+    /// The address that is asked for.
+    pub target: IpAddr,
+}
+
+impl LinkHead {
+    /// Reads `frame`. `None` if it is no such message.
+    pub fn parse(frame: &[u8]) -> Option<LinkHead> {
+        let (destination_mac, rest) = frame.split_first_chunk()?;
+        let source_mac = rest.first_chunk()?;
+        let tags = tags_of(frame).count() * VLAN_TAG_LENGTH;
+        let packet = frame.get(ETHERNET_HEADER_LENGTH + tags..)?;
+        let ether_type = frame.get(ETHERNET_HEADER_LENGTH + tags - 2..)?;
+        let ether_type = u16::from_be_bytes(*ether_type.first_chunk()?);
+        let (is_request, target) = match EtherType(ether_type) {
+            EtherType::ARP => {
+                let arp = ArpPacket::parse(packet, 0).ok()?;
+                match arp.operation {
+                    ArpPacket::REQUEST => (true, arp.target.into()),
+                    ArpPacket::REPLY => (false, arp.sender.into()),
+                    _ => return None,
+                }
+            }
+            EtherType::IPV6 => {
+                let (head, message) = packet.split_first_chunk::<IPV6_HEADER_LENGTH>()?;
+                let &[kind, _, _, _, _, _, _, _, ref target @ ..] = message else {
+                    return None;
+                };
+                let is_request = kind == NeighbourDiscovery::NEIGHBOUR_SOLICITATION;
+                let is_reply = kind == NeighbourDiscovery::NEIGHBOUR_ADVERTISEMENT;
+                if head[6] != PROTOCOL_ICMPV6 || !(is_request || is_reply) {
+                    return None;
+                }
+                (is_request, IpAddr::from(*target.first_chunk::<16>()?))
+            }
+            _ => return None,
+        };
+        Some(LinkHead {
+            destination_mac: MacAddr(*destination_mac),
+            source_mac: MacAddr(*source_mac),
+            is_request,
+            target,
+        })
     }
 }
 

@@ -124,3 +124,43 @@ fn a_client_of_the_kernel_gets_back_what_it_sends_to_the_echo_service_of_a_vm() 
     let client = lab.run(&["python3", "-c", UDP_CLIENT, "10.77.0.2"]);
     assert_eq!(client.expect_status(0).stdout, "the same\n");
 }
+
+#[test]
+fn the_kernel_answers_requests_for_its_addresses_and_nobody_those_for_others() {
+    let lab = Lab::new();
+    for target in ["10.77.0.1", "fd77::1"] {
+        let arguments = format!("--vms 1 --ping vm0:{target} --probe arp --count 50 --window 1");
+        let report = ping(&lab, &arguments, 0);
+        assert_eq!(total(&report, "received"), 50, "{target}: {report}");
+        assert_eq!(number(&report, "/resolution_ns/count"), 0, "{report}");
+    }
+    let arguments = "--vms 1 --ping vm0:10.77.0.99 --probe arp --count 2 --window 1 --timeout 100ms";
+    let report = ping(&lab, arguments, 1);
+    assert_eq!((total(&report, "sent"), total(&report, "lost")), (2, 2));
+    assert_eq!(number(&report, "/losses/0/count"), 2, "{report}");
+}
+
+#[test]
+fn vms_answer_each_other_and_arping() {
+    for fabric in ["sim", "bridge", "xdp"] {
+        for ipv6 in ["", "--ping-ipv6"] {
+            let lab = Lab::new();
+            let report = lab
+                .tap_reactor(&format!(
+                    "--fabric {fabric} --vms 20 --ping ring --probe arp --count 20 --window 1 --timeout 5s {ipv6} --json"
+                ))
+                .expect_status(0)
+                .json();
+            assert_eq!(total(&report, "received"), 400, "{fabric}: {report}");
+        }
+    }
+    let lab = Lab::new();
+    let mut vms = lab.start_tap_reactor("--netns host --vms 2 --host-address 10.77.0.1/16");
+    lab.wait_until_ports_forward(&mut vms, &["tap0", "tap1"]);
+    wait_until("the host's address", || {
+        let addresses = lab.ip("-4 -oneline address show dev br0");
+        addresses.contains("10.77.0.1/16").then_some(())
+    });
+    let arping = lab.run(&["arping", "-I", "br0", "-c", "3", "10.77.0.3"]);
+    arping.expect_status(0);
+}

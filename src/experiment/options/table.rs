@@ -285,12 +285,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         .short('6'),
     value("probe", "KIND", OneOf(ProbeKind::NAMES))
         .place(Traffic, Load)
-        .help("What the pings are: icmp or udp")
+        .help("What the pings are: icmp, udp or arp")
         .default(Default::Words("icmp, or that of the source's group"))
         .main()
         .details(
             "icmp: echo requests. udp: datagrams to a port where they come back, that of the echo service (RFC 862) if no --port \
-             is said; an ICMP port unreachable ends a ping as refused. A pattern may have its own behind commas: \
+             is said; an ICMP port unreachable ends a ping as refused. arp: requests for the destination's hardware address, over IPv6 neighbour \
+             solicitations, one at a time. A pattern may have its own behind commas: \
              'vm0:vm1,probe=udp,port=9000'.",
         ),
     value("port", "N", Whole)

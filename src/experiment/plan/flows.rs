@@ -259,7 +259,18 @@ impl PlanContext<'_> {
     ) -> Result<usize, SettingError> {
         let group = self.group_of(source);
         let default = Settings::default();
-        let setting = match size.or_else(|| group?.settings.get("size")) {
+        let size = size.or_else(|| group?.settings.get("size"));
+        if !kind.has_payload() {
+            // A scenario with all its settings has the default.
+            let is_default = |size: &&Setting| size.text == default.or_default("size").text;
+            return match size.filter(|size| !is_default(size)) {
+                Some(size) => Err(size.error(format_args!(
+                    "{kind} probes carry no payload; expected none of that"
+                ))),
+                None => Ok(0),
+            };
+        }
+        let setting = match size {
             Some(setting) => Cow::Borrowed(setting),
             None => default.or_default("size"),
         };

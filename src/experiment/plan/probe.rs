@@ -121,3 +121,116 @@ fn with_ports() -> Vec<&'static str> {
     let all = ProbeKind::ALL.iter().filter(|kind| kind.has_ports());
     all.map(|kind| kind.name()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::experiment::{Experiment, Scenario, plan};
+
+    fn planned(text: &str) -> Result<Experiment, String> {
+        let scenario = Scenario::parse("t.toml", text).map_err(|error| error.to_string())?;
+        plan(&scenario).map_err(|error| error.to_string())
+    }
+
+    /// The probes of all flows, in words.
+    fn probes(text: &str) -> Vec<String> {
+        let plan = planned(text).unwrap();
+        let again = planned_again(&plan);
+        assert_eq!(again.flows, plan.flows, "{text}");
+        assert_eq!(again.vm_defaults, plan.vm_defaults, "{text}");
+        plan.flows
+            .iter()
+            .map(|flow| flow.probe.to_string())
+            .collect()
+    }
+
+    fn planned_again(experiment: &Experiment) -> Experiment {
+        plan(&experiment.effective).unwrap()
+    }
+
+    #[test]
+    fn a_pattern_goes_before_its_phase_and_that_before_the_group_of_the_source() {
+        for (text, expected) in [
+            ("ping = 'vm0:vm1'", &["icmp"][..]),
+            ("ping = 'vm0:vm1'\nprobe = 'udp'", &["udp to port 7"]),
+            (
+                "ping = ['vm0:vm1', 'vm0:vm1,probe=icmp', 'vm0:vm1, port=9']\nprobe = 'udp'\nport = 5000",
+                &["udp to port 5000", "icmp", "udp to port 9"],
+            ),
+            (
+                "ping = 'vm0:vm1'\ncount = 1\n[[phase]]\nprobe = 'udp'\n[[phase]]\nprobe = 'arp'",
+                &["udp to port 7", "arp"],
+            ),
+            (
+                "ping = ['ring', 'vm0:vm1,probe=icmp']\n[[group]]\nprobe = 'udp'\nport = 99\n[[group]]\nvms = 1",
+                &["udp to port 99", "icmp", "icmp"],
+            ),
+        ] {
+            assert_eq!(probes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn vms_echo_where_pings_by_udp_expect_it_unless_they_are_not_to() {
+        for (text, expected) in [
+            ("", false),
+            ("udp-echo = true", true),
+            ("probe = 'udp'", true),
+            ("probe = 'udp'\nport = 9", false),
+            ("probe = 'udp'\nudp-echo = false", false),
+        ] {
+            let plan = planned(&format!("ping = 'vm0:vm1'\n{text}")).unwrap();
+            assert_eq!(plan.vm_defaults.udp_echo, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_kind_of_probe_can_not_be_told_is_refused_with_what_is_expected() {
+        for (text, expected) in [
+            ("ping = 'vm0:vm1'\nprobe = 'upd'", "did you mean udp?"),
+            (
+                "ping = 'vm0:vm1,probe=upd'",
+                "no probe is \"upd\"; expected icmp, udp or arp; did you mean udp?",
+            ),
+            (
+                "ping = 'vm0:vm1,prob=udp'",
+                "expected probe=KIND or port=N behind a pattern",
+            ),
+            (
+                "ping = 'vm0:vm1'\nport = 9",
+                "icmp probes go to no port; expected --probe udp beside it",
+            ),
+            (
+                "ping = 'vm0:vm1,probe=arp,port=9'",
+                "arp probes go to no port",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'udp'\nport = 0",
+                "expected a port from 1 to 32767, or from 61000 to 65535",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'udp'\nport = 40000",
+                "probes come from the others",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'udp'\nsize = 7",
+                "expected 8 to 1472 with an MTU of 1500 (IPv4 and UDP headers take 28 bytes)",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'arp'\nsize = 100",
+                "arp probes carry no payload",
+            ),
+            (
+                "ping = 'vm0:239.1.2.3'\nprobe = 'udp'",
+                "members of a group answer no udp probes",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'udp'\ncount = 1\npath-split = true",
+                "vm0 sends udp probes, which are not followed in the kernel; expected --probe icmp",
+            ),
+            ("probe = 'udp'", "nothing is pinged"),
+        ] {
+            let error = planned(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+}

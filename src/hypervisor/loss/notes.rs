@@ -9,7 +9,7 @@ use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, Vm, VmId};
-use crate::wire::{ProbeHead, packet_length};
+use crate::wire::{LinkHead, MacAddr, ProbeHead, packet_length};
 
 impl<F: Fabric> Hypervisor<F> {
     /// The TAP of `vm` did not take a frame.
@@ -23,8 +23,7 @@ impl<F: Fabric> Hypervisor<F> {
         if self.loss_search.is_none() {
             return;
         }
-        let ping = ProbeHead::parse(frame).and_then(|head| self.ping_of(&head));
-        if let Some((key, way)) = ping {
+        if let Some((key, way, _)) = self.ping_in(frame) {
             let what = Attribution {
                 why: Some(Why::Write(why)),
                 ..Attribution::of(Cause::Refused, way, Place::Vm(vm))
@@ -85,15 +84,16 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// The kernel has dropped a frame.
     pub(super) fn note_drop(&mut self, now: Instant, drop: &FrameDrop) {
-        let Some(head) = ProbeHead::parse(drop.frame.bytes()) else {
-            return;
-        };
-        let Some((key, way)) = self.ping_of(&head) else {
+        let Some((key, way, [source, destination])) = self.ping_in(drop.frame.bytes()) else {
             return;
         };
         let parties = Parties {
-            source: self.station(head.source_mac),
-            destination: self.station(head.destination_mac),
+            source: self.station(source),
+            // A question for a hardware address goes to all, and is for one.
+            destination: match destination.is_multicast() {
+                true => self.target_of_ping(key),
+                false => self.station(destination),
+            },
         };
         let (mut what, strength) = meaning(drop, parties, way);
         if is_ambiguous(drop)
@@ -138,6 +138,24 @@ impl<F: Fabric> Hypervisor<F> {
             false => Strength::Elsewhere,
         };
         self.note(key, ping.at, (what, strength));
+    }
+
+    /// The ping of a frame, the part of it that the frame is, and the hardware addresses that it goes from and to, if its source is a
+    /// VM of the run.
+    fn ping_in(&self, frame: &[u8]) -> Option<(Key, Way, [MacAddr; 2])> {
+        if let Some(head) = ProbeHead::parse(frame) {
+            let (key, way) = self.ping_of(&head)?;
+            return Some((key, way, [head.source_mac, head.destination_mac]));
+        }
+        let head = LinkHead::parse(frame)?;
+        let (mac, way) = match head.is_request {
+            true => (head.source_mac, Way::Request),
+            false => (head.destination_mac, Way::Reply),
+        };
+        let source = self.station(mac)?;
+        let ping = self.vm(source)?.link_ping(head.target)?;
+        let macs = [head.source_mac, head.destination_mac];
+        Some((Key::of(source, ping), way, macs))
     }
 
     /// The ping of a frame and the part of it that the frame is, if its source is a VM of the run.

@@ -95,10 +95,18 @@ impl<F: Fabric> Hypervisor<F> {
             let begun = of.left.map_or_else(begun, |(_, begun)| begun);
             balance.sent += begun.saturating_sub(of.unresolved);
             balance.explained += of.explained;
-            balance.is_ambiguous |= of.abandoned > 0;
+            // Who asks for an address to find a neighbour is answered alike.
+            balance.is_ambiguous |= of.abandoned > 0 || !self.is_numbered(*id);
             balance.open += of.open + of.open_uncounted;
         }
         Some(balance)
+    }
+
+    /// Returns true if the pings of a flow are told from other frames by numbers; of one that has left nobody knows.
+    fn is_numbered(&self, flow: FlowId) -> bool {
+        let owner = self.flows.get(flow.index()).and_then(|flow| flow.ping);
+        let probe = owner.and_then(|owner| self.vm(owner.vm)?.probe(owner.session));
+        probe.is_none_or(|probe| probe.kind.is_numbered())
     }
 
     fn target_of(&self, flow: FlowId) -> Option<VmId> {

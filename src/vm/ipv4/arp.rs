@@ -70,7 +70,11 @@ impl Vm {
                 event: heard.event(),
             });
         }
-        match heard {
+        let is_reply = !is_request && own == Some(arp.target);
+        let answered = is_reply
+            .then(|| self.receive_link_reply(now, arp.sender.into()))
+            .flatten();
+        match self.heard_and_answered(heard, answered) {
             Heard::Unknown if !is_request && own == Some(arp.target) => {
                 Err(Ignored::UnexpectedArpReply)
             }

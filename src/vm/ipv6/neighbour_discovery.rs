@@ -147,7 +147,12 @@ impl Vm {
         let link = message.target_link.filter(|mac| mac.is_unicast());
         let known = self.neighbours.get(target.into());
         let claim = Claim::of_advertisement(link, message.solicited, message.overrides);
-        let Heard::Known(event) = self.hear_of(now, target.into(), claim) else {
+        let heard = self.hear_of(now, target.into(), claim);
+        let answered = message
+            .solicited
+            .then(|| self.receive_link_reply(now, target.into()))
+            .flatten();
+        let Heard::Known(event) = self.heard_and_answered(heard, answered) else {
             return Err(Ignored::UnexpectedAdvertisement);
         };
         // One that is not to override what is known changes nothing else either (RFC 4861 section 7.2.5).

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::MAX_OUTSTANDING;
 use super::kind::{Over, Row};
 use super::payload::{self, Contents};
 use crate::time::Instant;
@@ -17,8 +18,11 @@ pub(super) const ROW: Row = Row {
     name: "icmp",
     protocol: Over::Icmp,
     default_port: None,
+    has_payload: true,
     least_payload: 0,
     is_to_groups: true,
+    is_numbered: true,
+    most_outstanding: MAX_OUTSTANDING,
     header_length: ICMP_ECHO_HEADER_LENGTH,
     build: Vm::echo_request,
 };

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SessionConfig, icmp_echo, udp};
+use super::{SessionConfig, arp, icmp_echo, udp};
 use crate::time::Instant;
 use crate::vm::{PingId, Transmit, Vm};
 use crate::wire::{MacAddr, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
@@ -26,10 +26,16 @@ pub(super) struct Row {
     pub(super) default_port: Option<u16>,
     /// Bytes between the IP header and the payload.
     pub(super) header_length: usize,
+    pub(super) has_payload: bool,
     /// The fewest bytes of payload.
     pub(super) least_payload: usize,
     /// Members of a multicast group answer.
     pub(super) is_to_groups: bool,
+    /// Frames say which session and ping they are of; else it takes the VM to know. Requests that are not numbered ask for the
+    /// destination's hardware address themselves.
+    pub(super) is_numbered: bool,
+    /// Pings of a session that may be on their way at once.
+    pub(super) most_outstanding: usize,
     pub(super) build: Build,
 }
 
@@ -38,16 +44,19 @@ pub(super) struct Row {
 pub(super) enum Over {
     /// ICMP, and ICMPv6.
     Icmp,
+    /// Ethernet, without IP; neighbour discovery is told by what it asks for all the same.
+    Link,
     Udp,
 }
 
 impl Over {
     /// Its number (`IPPROTO_*`) between hosts that have addresses like `address`.
-    pub(super) const fn of(self, address: IpAddr) -> u8 {
+    pub(super) const fn of(self, address: IpAddr) -> Option<u8> {
         match (self, address) {
-            (Over::Icmp, IpAddr::V4(_)) => PROTOCOL_ICMP,
-            (Over::Icmp, IpAddr::V6(_)) => PROTOCOL_ICMPV6,
-            (Over::Udp, _) => PROTOCOL_UDP,
+            (Over::Icmp, IpAddr::V4(_)) => Some(PROTOCOL_ICMP),
+            (Over::Icmp, IpAddr::V6(_)) => Some(PROTOCOL_ICMPV6),
+            (Over::Link, _) => None,
+            (Over::Udp, _) => Some(PROTOCOL_UDP),
         }
     }
 }
@@ -85,6 +94,8 @@ probe_kinds! {
     Icmp => icmp_echo,
     /// UDP to a port where whatever is sent comes back (RFC 862).
     Udp => udp,
+    /// ARP requests, over IPv6 neighbour solicitations (RFC 826, RFC 4861).
+    Arp => arp,
 }
 
 impl ProbeKind {
@@ -101,6 +112,17 @@ impl ProbeKind {
     /// Returns true if probes come from a port and go to one.
     pub const fn has_ports(self) -> bool {
         self.default_port().is_some()
+    }
+
+    /// Returns true if probes carry a payload.
+    pub const fn has_payload(self) -> bool {
+        self.row().has_payload
+    }
+
+    /// Returns true if frames say which session and ping they are of. Requests that do not ask for the destination's hardware
+    /// address themselves.
+    pub const fn is_numbered(self) -> bool {
+        self.row().is_numbered
     }
 
     /// The fewest bytes of payload.

@@ -1,5 +1,6 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
+mod arp;
 mod icmp_echo;
 mod kind;
 mod members;
@@ -11,10 +12,11 @@ mod udp;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use self::arp::LinkProbes;
 pub use self::kind::{Probe, ProbeKind};
 use self::members::Members;
 pub use self::members::{MAX_MEMBERS, MemberId};
-pub(super) use self::ports::Ports;
+use self::ports::Ports;
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::ipv4::Shortcuts;
@@ -26,8 +28,18 @@ use super::{
 };
 use crate::time::Instant;
 use crate::wire::{
-    IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, Ipv4Envelope, Ipv6Envelope, MacAddr, QuotedProbe,
+    IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, Ipv4Envelope, Ipv6Envelope, MacAddr, ProbeHead,
+    QuotedProbe,
 };
+
+/// What few VMs need: the state of kinds of probes other than ICMP echo, and a probe of somebody else's.
+#[derive(Default, Debug)]
+pub(super) struct Probes {
+    /// The probe in the last frame that the VM did not act on, until somebody asks for it.
+    pub(super) ignored: Option<ProbeHead>,
+    ports: Ports,
+    link: LinkProbes,
+}
 
 /// The outcome of starting a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +89,8 @@ impl Vm {
             self.add_neighbour(config.destination, group_mac(config.destination));
         }
         if config.probe.kind.has_ports() {
-            self.ports.choose(&mut self.random);
+            let probes = self.probes.get_or_insert_default();
+            probes.ports.choose(&mut self.random);
         }
         self.sessions.push(Session::new(config));
         Some(SessionId(id))
@@ -96,6 +109,10 @@ impl Vm {
     /// Looks for the neighbour that the pings of `session` are handed to, without a ping.
     pub fn find_neighbour(&mut self, now: Instant, session: SessionId) -> Neighbour {
         let session = self.sessions.get(usize::from(session.0));
+        if session.is_some_and(|session| !session.config.probe.kind.is_numbered()) {
+            // Its pings are such requests.
+            return Neighbour::Known;
+        }
         let next_hop = session.and_then(|session| self.next_hop(now, session.config.destination));
         let Some(next_hop) = next_hop else {
             return Neighbour::NoRoute;
@@ -191,6 +208,7 @@ impl Vm {
             return PingStart::Refused;
         };
         let destination = open.config.destination;
+        let is_numbered = open.config.probe.kind.is_numbered();
         let ping = PingId {
             session,
             sequence: open.open(now, due),
@@ -199,6 +217,10 @@ impl Vm {
             return PingStart::Transmit(request);
         }
         let (transmit, unsent) = match self.next_hop(now, destination) {
+            _ if !is_numbered => match self.probe_request(now, ping, MacAddr::BROADCAST, buffer) {
+                Ok(request) => (Some(request), Unsent::NoRoute),
+                Err(unsent) => (None, unsent),
+            },
             None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
                 found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {
@@ -270,7 +292,7 @@ impl Vm {
             false => (0, 0),
         };
         if session.config.destination != quoted.destination
-            || kind.row().protocol.of(quoted.destination) != quoted.protocol
+            || kind.row().protocol.of(quoted.destination) != Some(quoted.protocol)
             || ports != quoted.ports
         {
             return None;
@@ -371,6 +393,11 @@ impl Vm {
     pub fn destination(&self, session: SessionId) -> Option<IpAddr> {
         let session = self.sessions.get(usize::from(session.0))?;
         Some(session.config.destination)
+    }
+
+    /// What the pings of `session` are.
+    pub fn probe(&self, session: SessionId) -> Option<Probe> {
+        Some(self.sessions.get(usize::from(session.0))?.config.probe)
     }
 
     /// The number of pings of `session` that were begun.

@@ -12,7 +12,7 @@ const STEP: u32 = 10_007;
 /// The ports of one VM's sessions. Sessions may have the same one where there are more of them than ports: what they send tells
 /// them apart.
 #[derive(Clone, Copy, Default, Debug)]
-pub(in crate::vm) struct Ports {
+pub(super) struct Ports {
     /// The place of the first session's port among the ephemeral ones; `None` before a session needs one.
     first: Option<u16>,
 }
@@ -35,7 +35,7 @@ impl Ports {
 impl Vm {
     /// The port that the probes of `session` come from. `None` if no session has ports.
     pub(super) fn local_port(&self, session: SessionId) -> Option<u16> {
-        self.ports.of(session)
+        self.probes.as_ref()?.ports.of(session)
     }
 
     /// The session whose probe an ICMP error quotes, by its ports and destination.
@@ -49,7 +49,9 @@ impl Vm {
     /// The sessions whose probes come from `port`.
     pub(super) fn sessions_of_port(&self, port: u16) -> impl Iterator<Item = SessionId> {
         // Each port has its turn once among as many sessions as there are ports.
-        let first = self.ports.first.filter(|_| is_ephemeral(port));
+        let ports = self.probes.as_ref().map(|probes| probes.ports);
+        let first = ports.and_then(|ports| ports.first);
+        let first = first.filter(|_| is_ephemeral(port));
         let first = first.map(|first| {
             let place = u32::from(port - EPHEMERAL_PORTS.start()) + NUMBER - u32::from(first);
             place % NUMBER * INVERSE % NUMBER

@@ -85,6 +85,7 @@ pub(in crate::vm) struct Session {
     pub(in crate::vm) config: SessionConfig,
     /// The host whose ICMP echo replies are answers; unspecified if the probes are of another kind.
     pub(super) echoes_from: IpAddr,
+    most_outstanding: usize,
     next_sequence: u64,
     /// The pings `next_sequence - unfinished.len() .. next_sequence`.
     unfinished: VecDeque<Ping>,
@@ -103,6 +104,7 @@ impl Session {
                 true => config.destination,
                 false => Ipv4Addr::UNSPECIFIED.into(),
             },
+            most_outstanding: config.probe.kind.row().most_outstanding,
             next_sequence: 0,
             unfinished: VecDeque::new(),
             answered: Vec::new(),
@@ -125,7 +127,7 @@ impl Session {
 
     /// Tells if one more ping may be on its way.
     pub(in crate::vm) fn has_room(&self) -> bool {
-        self.unfinished.len() < MAX_OUTSTANDING
+        self.unfinished.len() < self.most_outstanding
     }
 
     /// Starts a ping at `now` that was due at `due`, and returns its sequence number.

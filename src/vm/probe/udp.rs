@@ -5,9 +5,9 @@
 
 use std::net::IpAddr;
 
-use super::Session;
 use super::kind::{Over, Row};
 use super::payload::{self, Contents};
+use super::{MAX_OUTSTANDING, Session};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingId, ProbeKind, SessionConfig, SessionId, Transmit, Vm};
 use crate::wire::{
@@ -20,8 +20,11 @@ pub(super) const ROW: Row = Row {
     protocol: Over::Udp,
     default_port: Some(UDP_ECHO_PORT),
     header_length: UDP_HEADER_LENGTH,
+    has_payload: true,
     least_payload: size_of::<u64>(),
     is_to_groups: false,
+    is_numbered: true,
+    most_outstanding: MAX_OUTSTANDING,
     build: Vm::udp_request,
 };
 

@@ -181,6 +181,27 @@ fn every_ping_by_udp_that_a_bridge_loses_is_put_down_to_what_lost_it() {
 }
 
 #[test]
+fn every_ping_by_arp_that_is_dropped_on_its_way_is_put_down_to_what_dropped_it() {
+    const OF_ARP: &[Cause] = &[
+        (
+            &[
+                "nft add table netdev t",
+                "nft add chain netdev t c {type@filter@hook@ingress@device@tap1@priority@0;}",
+                "nft add rule netdev t c drop",
+            ],
+            "before_bridge reply vm1",
+            "NETFILTER_DROP in nft_do_chain",
+        ),
+        (
+            &["bridge link set dev tap0 state 0"],
+            "in_bridge request vm0",
+            "its port is disabled",
+        ),
+    ];
+    check("--probe arp", OF_ARP);
+}
+
+#[test]
 fn every_ping_that_is_lost_on_its_way_by_xdp_is_put_down_to_what_lost_it() {
     check("--fabric xdp", OF_XDP);
 }
