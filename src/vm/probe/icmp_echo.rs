@@ -8,11 +8,10 @@ use super::payload::{self, Contents};
 use crate::time::Instant;
 use crate::vm::ip::DEFAULT_TIME_TO_LIVE;
 use crate::vm::ipv4::Requests;
-use crate::vm::{
-    Event, Ignored, PingError, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm,
-};
+use crate::vm::{Event, PingError, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm};
 use crate::wire::{
-    Echo, EchoRequest, EchoTemplate, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, MacAddr,
+    ECHO_FRAME_OVERHEAD, ETHERNET_HEADER_LENGTH, Echo, EchoRequest, EchoTemplate,
+    ICMPV6_ECHO_FRAME_OVERHEAD, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, MacAddr,
 };
 
 /// The ICMP identifier of a session's requests.
@@ -55,26 +54,57 @@ impl Vm {
     ) -> Result<Transmit, Unsent> {
         let session = self.sessions.get(usize::from(ping.session.0));
         let config = session.ok_or(Unsent::NoRoute)?.config;
-        let request = match config.destination {
+        match config.destination {
             IpAddr::V4(destination) => {
                 let template = self.ipv4_echo_template(ping.session, &config, destination, mac);
                 let template = template.ok_or(Unsent::NoRoute)?;
                 let identification = self.ipv4.next_identification();
-                let request = request(&template, identification, ping, buffer);
-                if let Some(request) = request.filter(|request| self.carries(request.length)) {
-                    self.keep_template(ping.session, destination, template);
-                    return Ok(request);
+                let write =
+                    |_: &Vm, space: &mut [u8]| request(&template, identification, ping, space);
+                let length = ECHO_FRAME_OVERHEAD + config.payload_length;
+                if !self.carries(length) {
+                    return self.large_request(now, &config, length, write, buffer);
                 }
-                request
+                let request = write(self, buffer).ok_or(Unsent::NoRoute)?;
+                self.keep_template(ping.session, destination, template);
+                Ok(request)
             }
             IpAddr::V6(destination) => {
-                self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
+                let write = |vm: &Vm, space: &mut [u8]| {
+                    vm.ipv6_echo_request(now, ping, config, destination, mac, space)
+                };
+                let length = ICMPV6_ECHO_FRAME_OVERHEAD + config.payload_length;
+                self.large_request(now, &config, length, write, buffer)
             }
-        };
-        let may_be_cut = !config.options.dont_fragment;
-        match self.fit(now, request, may_be_cut, buffer) {
-            Ok(request) => request.ok_or(Unsent::NoRoute),
-            Err(Ignored::FragmentationNeeded) => Err(Unsent::FragmentationNeeded),
+        }
+    }
+
+    /// Has `write` build the frame of a request, which has `length` bytes and may be larger than its path carries: then the first
+    /// fragment is built in `buffer`, and the whole where the others are cut from.
+    ///
+    /// # Errors
+    /// When it can't be built, must not be cut, or too many fragments are on their way out.
+    fn large_request(
+        &mut self,
+        now: Instant,
+        config: &SessionConfig,
+        length: usize,
+        write: impl FnOnce(&Vm, &mut [u8]) -> Option<Transmit>,
+        buffer: &mut [u8],
+    ) -> Result<Transmit, Unsent> {
+        let cut = self.cut_to(now, config.destination);
+        let is_carried = length <= ETHERNET_HEADER_LENGTH + usize::from(cut.mtu);
+        if is_carried || config.options.dont_fragment {
+            let request = write(self, buffer).ok_or(Unsent::NoRoute)?;
+            return match is_carried {
+                true => Ok(request),
+                false => Err(Unsent::FragmentationNeeded),
+            };
+        }
+        let write = |vm: &Vm, space: &mut [u8]| write(vm, space).map(|request| request.ping);
+        match self.cut(cut, length, write) {
+            Ok(true) => self.fragmenter.next(buffer).ok_or(Unsent::NoRoute),
+            Ok(false) => Err(Unsent::NoRoute),
             Err(_) => Err(Unsent::FragmentQueueFull),
         }
     }
