@@ -17,7 +17,8 @@ impl<F: Fabric> Hypervisor<F> {
         let due_by = self.turn_phase(now);
         // VMs that were removed meanwhile are skipped.
         while let Some(vm) = self.ready.pop_front() {
-            if let Some(step) = self.poll_vm(now, vm, buffer) {
+            let fragment = self.next_fragment(vm, buffer);
+            if let Some(step) = fragment.or_else(|| self.poll_vm(now, vm, buffer)) {
                 return Some(step);
             }
         }
@@ -80,6 +81,21 @@ impl<F: Fabric> Hypervisor<F> {
     fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
         self.slots.get_mut(vm.index())?.as_mut()?.armed = None;
         self.poll_vm(now, vm, buffer)
+    }
+
+    /// Has a VM, which was taken out of the queue of those that have something to do, send a fragment that others follow. It is in
+    /// the queue again then.
+    #[inline]
+    fn next_fragment(&mut self, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
+        let slot = self.slots.get_mut(vm.index())?.as_mut()?;
+        let transmit = slot.vm.next_fragment(buffer)?;
+        self.ready.push_back(vm);
+        Some(Step::Send(Outgoing {
+            vm,
+            length: transmit.length,
+            ping: transmit.ping,
+            more: false,
+        }))
     }
 
     fn poll_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::schedule::exponential;
-use super::{Arrivals, Due, FlowId, Load, Pacing, Schedule, Span};
+use super::{Arrivals, Due, FlowId, Load, Pacing, Schedule, Span, push};
 use crate::time::Instant;
 
 /// A schedule that ends when its pings that were due before the change are handed out.
@@ -130,8 +130,8 @@ impl Load {
             }
             _ => {
                 if let Schedule::Window { open, .. } = &schedule {
-                    for id in open {
-                        if let Some(flow) = self.flows.get_mut(id.index()) {
+                    for opened in open {
+                        if let Some(flow) = self.flows.get_mut(opened.flow.index()) {
                             flow.left_queue();
                         }
                     }
@@ -175,28 +175,25 @@ impl Load {
         }
     }
 
-    /// Opens the windows that have become larger at `at`, and takes out of the queue those that are full now.
+    /// Opens the windows that have become larger at `at`, and takes out of the queue what no longer fits in.
     fn reopen_windows(&mut self, at: Instant, window: u32) {
         let Schedule::Window { open, .. } = &mut self.schedule else {
             return;
         };
         let flows = &mut self.flows;
-        open.retain(|id| {
-            let flow = flows.get_mut(id.index());
-            flow.is_some_and(|flow| {
-                let stays = flow.may_send(window);
-                if !stays {
-                    flow.left_queue();
-                }
-                stays
-            })
+        for opened in open.iter() {
+            if let Some(flow) = flows.get_mut(opened.flow.index()) {
+                flow.left_queue();
+            }
+        }
+        open.retain_mut(|opened| {
+            let flow = flows.get_mut(opened.flow.index());
+            opened.pings = flow.map_or(0, |flow| flow.open(window, opened.pings));
+            opened.pings > 0
         });
         for id in self.taking_part.iter() {
-            if let Some(flow) = flows.get_mut(id.index())
-                && flow.open_since() <= at
-                && flow.open(at, window)
-            {
-                open.push_back(id);
+            if let Some(flow) = flows.get_mut(id.index()).filter(|f| f.start() <= at) {
+                push(open, id, at, flow.open(window, u32::MAX));
             }
         }
     }

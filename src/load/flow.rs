@@ -20,10 +20,10 @@ pub(super) struct Flow {
     left: Option<u64>,
     /// Pings handed out and not finished, those of earlier phases included.
     outstanding: u32,
-    /// Time since which a windowed flow may send.
-    open_since: Instant,
-    /// A windowed flow is in the queue of flows that may send.
-    is_queued: bool,
+    /// When a windowed flow starts in the present phase.
+    start: Instant,
+    /// Pings of a windowed flow that may be sent, and are in the queue of those.
+    queued: u32,
     presence: Presence,
 }
 
@@ -32,8 +32,8 @@ impl Flow {
     pub(super) fn begin(&mut self, start: Instant, count: Option<u64>) {
         *self = Flow {
             left: count,
-            open_since: start,
-            is_queued: false,
+            start,
+            queued: 0,
             ..*self
         };
     }
@@ -41,7 +41,7 @@ impl Flow {
     /// Ends the phase for this flow: no further ping is due in it.
     pub(super) fn end(&mut self) {
         self.left = Some(0);
-        self.is_queued = false;
+        self.queued = 0;
     }
 
     /// Ends the flow for good. Returns the number of outstanding pings.
@@ -88,33 +88,30 @@ impl Flow {
     /// Counts a ping as handed out.
     pub(super) fn take(&mut self) {
         self.outstanding += 1;
+        self.queued = self.queued.saturating_sub(1);
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }
     }
 
-    /// Returns true if the flow may send one more ping with `window` outstanding at most.
-    pub(super) fn may_send(&self, window: u32) -> bool {
-        self.outstanding < window && !self.is_finished()
+    /// Returns when a windowed flow starts in the present phase.
+    pub(super) fn start(&self) -> Instant {
+        self.start
     }
 
-    /// Returns the time since which a windowed flow may send: when the reply came that opened its window.
-    pub(super) fn open_since(&self) -> Instant {
-        self.open_since
-    }
-
-    /// Records that the flow was removed from the queue of flows that may send.
+    /// Records that the pings of the flow were taken out of the queue of those that may be sent.
     pub(super) fn left_queue(&mut self) {
-        self.is_queued = false;
+        self.queued = 0;
     }
 
-    /// Marks the flow as queued from `now` on if it may send and is not queued yet. Returns true if it did.
-    pub(super) fn open(&mut self, now: Instant, window: u32) -> bool {
-        let opens = !self.is_queued && self.may_send(window);
-        if opens {
-            (self.is_queued, self.open_since) = (true, now);
-        }
-        opens
+    /// Queues as many pings as `window` leaves room for, `most` at most. Returns their number.
+    pub(super) fn open(&mut self, window: u32, most: u32) -> u32 {
+        let taken = self.outstanding.saturating_add(self.queued);
+        let left = self.left().saturating_sub(self.queued.into());
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        let opened = window.saturating_sub(taken).min(left).min(most);
+        self.queued += opened;
+        opened
     }
 
     /// Counts an outstanding ping as finished.

@@ -26,7 +26,7 @@ use self::flow::Flow;
 pub use self::flow_set::FlowSet;
 pub use self::pattern::{Pattern, PatternError, Population, Selection, Target};
 pub use self::schedule::{Arrivals, Pacing, PhaseLoad, Start};
-use self::schedule::{RateSchedule, Schedule, exponential, overdue};
+use self::schedule::{Opened, RateSchedule, Schedule, exponential, overdue};
 use self::span::Span;
 use crate::time::Instant;
 
@@ -223,10 +223,9 @@ impl Load {
             return;
         };
         flow.ping_finished();
-        if let Schedule::Window { window, open, .. } = &mut self.schedule
-            && flow.open(now, *window)
-        {
-            open.push_back(id);
+        if let Schedule::Window { window, open, .. } = &mut self.schedule {
+            let pings = flow.open(*window, u32::MAX);
+            push(open, id, now, pings);
         }
     }
 
@@ -420,32 +419,31 @@ impl Load {
         let window = *window;
         while let Some(&Reverse((at, id))) = starting.peek().filter(|first| first.0.0 <= now) {
             starting.pop();
-            if self
-                .flows
-                .get_mut(id.index())
-                .is_some_and(|flow| flow.open(at, window))
-            {
-                open.push_back(id);
-            }
-        }
-        let &id = open.front()?;
-        let due = self.flows.get(id.index())?.open_since();
-        self.take(id);
-        let more = self
-            .flows
-            .get(id.index())
-            .is_some_and(|flow| flow.may_send(window));
-        if !more && let Schedule::Window { open, .. } = &mut self.schedule {
-            open.pop_front();
             if let Some(flow) = self.flows.get_mut(id.index()) {
-                flow.left_queue();
+                push(open, id, at, flow.open(window, u32::MAX));
             }
         }
+        let first = open.front_mut()?;
+        let Opened { flow, since, .. } = *first;
+        first.pings = first.pings.saturating_sub(1);
+        if first.pings == 0 {
+            open.pop_front();
+        }
+        let more = open.front().is_some_and(|next| next.flow == flow);
+        self.take(flow);
         Some(Due {
-            flow: id,
-            due,
+            flow,
+            due: since,
             more,
         })
+    }
+}
+
+/// Queues `pings` of a flow that may be sent since then.
+#[inline]
+fn push(open: &mut VecDeque<Opened>, flow: FlowId, since: Instant, pings: u32) {
+    if pings > 0 {
+        open.push_back(Opened { flow, since, pings });
     }
 }
 

@@ -159,6 +159,15 @@ fn part(time: Duration, number: u64, parts: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+/// Pings of a windowed flow that may be sent since the same time. Each reply opens the window for one: a flow that is never at
+/// the end of its window has pings that are due since different times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opened {
+    pub(super) flow: FlowId,
+    pub(super) since: Instant,
+    pub(super) pings: u32,
+}
+
 /// The remaining due times of a phase.
 #[derive(Debug, Default)]
 pub(super) enum Schedule {
@@ -172,10 +181,10 @@ pub(super) enum Schedule {
     },
     /// All flows share one sequence of due times and send in turn.
     Rate(RateSchedule),
-    /// The flows that may send now, in the order in which their windows opened, and those that have yet to start.
+    /// The pings that may be sent now, in the order in which windows opened for them, and the flows that have yet to start.
     Window {
         window: u32,
-        open: VecDeque<FlowId>,
+        open: VecDeque<Opened>,
         starting: BinaryHeap<Reverse<(Instant, FlowId)>>,
     },
     /// The pacing has changed: the pings that were due before are handed out first.
@@ -208,7 +217,7 @@ impl Schedule {
             Schedule::Rate(_) if is_over => *self = Schedule::Idle,
             Schedule::Rate(rate) => rate.seek_turn(taking_part),
             Schedule::Window { open, starting, .. } => {
-                open.retain(stays);
+                open.retain(|opened| stays(&opened.flow));
                 starting.retain(|Reverse((_, id))| stays(id));
             }
             Schedule::Changing(changing) => {

@@ -249,9 +249,30 @@ fn a_window_opens_at_once_and_then_follows_the_replies() {
     load.finished(ms(7), flow);
     assert_eq!(load.next_at(), Some(Instant::ZERO));
     load.finished(ms(8), flow);
-    assert_eq!(due(&mut load, ms(9)), [(0, 7), (0, 7)]);
+    assert_eq!(due(&mut load, ms(9)), [(0, 7), (0, 8)]);
     load.finished(ms(10), flow);
     assert_eq!(due(&mut load, ms(10)), [], "the count is reached");
+}
+
+#[test]
+fn a_ping_is_due_since_the_reply_that_opened_the_window_however_long_others_are_before_it() {
+    for (flows, window) in [(1, 128), (3, 128), (100, 16)] {
+        // Half of what is outstanding is answered before as much is sent: no window is ever used up.
+        let mut load = load(flows, Pacing::Window(window), None);
+        let all = flows * window;
+        let mut outstanding: VecDeque<FlowId> = VecDeque::new();
+        for turn in 0..20 {
+            for _ in 0..all / 2 {
+                let ping = load.next(ms(turn)).unwrap();
+                let late = ms(turn).nanos_since(ping.due);
+                assert!(late <= 2 * MS.as_nanos() as u64, "{flows} flows: {late} ns");
+                outstanding.push_back(ping.flow);
+            }
+            for _ in 0..(all / 2).min(outstanding.len() as u32) {
+                load.finished(ms(turn), outstanding.pop_front().unwrap());
+            }
+        }
+    }
 }
 
 #[test]

@@ -77,21 +77,38 @@ impl Vm {
         let Some(length) = length else {
             return Ok(None);
         };
+        let frame = buffer.get_mut(..length).unwrap_or_default();
+        match self.lead_to(now, next_hop, destination, frame)? {
+            true => self.fit(now, Some(Transmit { length, ping: None }), true, buffer),
+            false => Ok(None),
+        }
+    }
+
+    /// Addresses the answer in `frame` to `next_hop`. Returns false if it has to wait for that.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub(super) fn lead_to(
+        &mut self,
+        now: Instant,
+        next_hop: IpAddr,
+        destination: IpAddr,
+        frame: &mut [u8],
+    ) -> Result<bool, Ignored> {
         let known = if next_hop == destination {
             self.neighbours.get(next_hop)
         } else {
             self.neighbours.reach(now, next_hop)
         };
         match known {
-            Some(mac) => set_destination(buffer, mac),
+            Some(mac) => set_destination(frame, mac),
             None if next_hop == destination => {}
             None => {
-                let frame = buffer.get(..length).unwrap_or_default();
                 let is_kept = self.answers.push(next_hop, frame);
-                return is_kept.then_some(None).ok_or(Ignored::AnswerQueueFull);
+                return is_kept.then_some(false).ok_or(Ignored::AnswerQueueFull);
             }
         }
-        self.fit(now, Some(Transmit { length, ping: None }), true, buffer)
+        Ok(true)
     }
 
     /// Tells if an answer waits no longer: its neighbour is known, or was asked for in vain.

@@ -11,7 +11,7 @@ use super::{Event, Ignored, PROTOCOLS, Reaction, Transmit, Vm};
 use crate::time::Instant;
 use crate::wire::{
     EthernetFrame, IcmpErrorKind, Ipv4Packet, Ipv6Envelope, Ipv6Packet, MacAddr,
-    NeighbourAdvertisement, Payload, TcpSegment, write_reassembled, write_reassembled_ipv6,
+    NeighbourAdvertisement, Payload, TcpSegment, seal_reassembled, seal_reassembled_ipv6,
 };
 
 /// Time to live, or hop limit, of datagrams for which nothing else is asked (RFC 1700).
@@ -223,10 +223,7 @@ impl Vm {
                 let to = answer.destination;
                 let next_hop = self.next_hop(now, to).ok_or(Ignored::NoRoute)?;
                 let frame = buffer.get_mut(..length).unwrap_or_default();
-                let length = match answer.source {
-                    IpAddr::V4(_) => self.answer_ipv4(now, &answer, frame),
-                    IpAddr::V6(source) => self.answer_ipv6(&answer, source, frame),
-                };
+                let length = self.turn_into_answer(now, &answer, frame);
                 let transmit = self.hand_to(now, next_hop, to, length, buffer)?;
                 (transmit, answer.service.event())
             }
@@ -290,30 +287,101 @@ impl Vm {
     fn receive_whole(
         &mut self,
         now: Instant,
-        datagram: Datagram,
+        mut datagram: Datagram,
         buffer: &mut [u8],
     ) -> Result<Reaction, Ignored> {
-        let (headers, payload) = (&datagram.headers, &datagram.payload);
-        let length = match datagram.source() {
-            IpAddr::V4(_) => write_reassembled(headers, payload, buffer),
-            IpAddr::V6(_) => write_reassembled_ipv6(headers, payload, buffer),
+        let source = datagram.source();
+        let (memory, start, headers) = datagram.frame();
+        let frame = memory.get_mut(start..).unwrap_or_default();
+        let sealed = match source {
+            IpAddr::V4(_) => seal_reassembled(frame, headers),
+            IpAddr::V6(_) => seal_reassembled_ipv6(frame, headers),
+        };
+        let reaction = match sealed {
+            Some(offset) => self.receive_sealed(now, memory, start + offset, buffer),
+            None => Err(Ignored::FragmentLength),
         };
         let ipv6 = self.ipv6.as_mut();
-        let fragments = match datagram.source() {
+        let fragments = match source {
             IpAddr::V4(_) => self.ipv4.fragments.as_mut(),
             IpAddr::V6(_) => ipv6.and_then(|ipv6| ipv6.fragments.as_mut()),
         };
         if let Some(fragments) = fragments {
             fragments.recycle(datagram);
         }
-        let length = length.ok_or(Ignored::FragmentLength)?;
-        let bytes = buffer.get(..length).unwrap_or_default();
+        reaction
+    }
+
+    /// Takes the datagram whose frame starts at `start` in `memory`. Its answer goes out of there if it is cut again, and other
+    /// memory is there then.
+    fn receive_sealed(
+        &mut self,
+        now: Instant,
+        memory: &mut Vec<u8>,
+        start: usize,
+        buffer: &mut [u8],
+    ) -> Result<Reaction, Ignored> {
+        let bytes = memory.get(start..).unwrap_or_default();
         let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
         let payload = frame.payload().map_err(Ignored::Malformed)?;
-        match self.receive_ip(now, bytes, frame.source, &payload)? {
+        let outcome = match self.receive_ip(now, bytes, frame.source, &payload) {
+            Ok(taken @ Disposition::Taken(_)) => return self.apply(now, taken, buffer, 0),
+            Ok(Disposition::Answer(answer)) => {
+                self.answer_sealed(now, &answer, memory, start, buffer)
+            }
             // A datagram that was a fragment of another: nobody sends that.
-            Disposition::Whole(_) => Err(Ignored::FragmentLength),
-            disposition => self.apply(now, disposition, buffer, length),
+            Ok(Disposition::Whole(_)) => Err(Ignored::FragmentLength),
+            Ok(disposition) => {
+                let length = put(bytes, buffer);
+                return self.apply(now, disposition, buffer, length);
+            }
+            Err(ignored) => Err(ignored),
+        };
+        if outcome.is_err() {
+            // What is kept of it is read there.
+            put(memory.get(start..).unwrap_or_default(), buffer);
+        }
+        outcome
+    }
+
+    /// Turns the datagram whose frame starts at `start` in `memory` into its answer.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    fn answer_sealed(
+        &mut self,
+        now: Instant,
+        answer: &Answer,
+        memory: &mut Vec<u8>,
+        start: usize,
+        buffer: &mut [u8],
+    ) -> Result<Reaction, Ignored> {
+        let to = answer.destination;
+        let next_hop = self.next_hop(now, to).ok_or(Ignored::NoRoute)?;
+        let frame = memory.get_mut(start..).unwrap_or_default();
+        let mut reaction = Reaction {
+            transmit: None,
+            event: answer.service.event(),
+        };
+        if let Some(length) = self.turn_into_answer(now, answer, frame)
+            && let Some(frame) = frame.get_mut(..length)
+            && self.lead_to(now, next_hop, to, frame)?
+        {
+            reaction.transmit = self.fit_from(now, memory, (start, length), buffer)?;
+        }
+        Ok(reaction)
+    }
+
+    /// Turns the question in `frame` into its answer. Returns the answer's length, if there is one.
+    fn turn_into_answer(
+        &mut self,
+        now: Instant,
+        answer: &Answer,
+        frame: &mut [u8],
+    ) -> Option<usize> {
+        match answer.source {
+            IpAddr::V4(_) => self.answer_ipv4(now, answer, frame),
+            IpAddr::V6(source) => self.answer_ipv6(answer, source, frame),
         }
     }
 
@@ -360,6 +428,15 @@ impl Service {
             Service::Echo | Service::Timestamp | Service::UdpEcho => None,
         }
     }
+}
+
+/// Puts `frame` at the start of `buffer`, as far as there is room. Returns its length there.
+fn put(frame: &[u8], buffer: &mut [u8]) -> usize {
+    let length = frame.len().min(buffer.len());
+    if let (Some(to), Some(from)) = (buffer.get_mut(..length), frame.get(..length)) {
+        to.copy_from_slice(from);
+    }
+    length
 }
 
 /// Tells if one host can have this address: not in "this network", loopback, multicast, or what is reserved, with the

@@ -251,7 +251,7 @@ impl Vm {
     }
 
     /// Takes the frame of `length` bytes at the start of `buffer`, which was read `now`. That is asked for at once, unless
-    /// the frame is a plain echo request, whose answer does not depend on the time.
+    /// the frame is a plain echo request or one of many fragments, which do not depend on the time.
     pub fn receive(&mut self, mut now: impl Now, buffer: &mut [u8], length: usize) -> Reaction {
         let frame = buffer.get_mut(..length).unwrap_or_default();
         if let Some(answer) = self.answer_plain_echo(frame) {
@@ -259,6 +259,9 @@ impl Vm {
                 transmit: Some(answer),
                 event: None,
             };
+        }
+        if self.join_plain_fragment(frame) {
+            return Reaction::default();
         }
         let now = now.now();
         self.take_plain_reply(now, frame)
@@ -345,6 +348,17 @@ impl Vm {
             transmit: reaction.transmit.map(|frame| self.tag(frame, buffer)),
             ..reaction
         })
+    }
+
+    /// Builds the next fragment of a large datagram, if [`Vm::poll`] would do that and have another one to send then. Nothing else
+    /// changes by it, at any time.
+    pub fn next_fragment(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        if !self.fragmenter.has_several() || !self.unresolved.is_empty() || self.has_answers() {
+            return None;
+        }
+        let untagged = behind_tags(self.vlan, buffer);
+        let transmit = self.fragmenter.next(untagged)?;
+        Some(self.tag(transmit, buffer))
     }
 
     /// Builds one frame that is still to be sent before the VM stops at `now`: it leaves its groups, and gives its

@@ -92,8 +92,9 @@ mod tests {
     }
 
     fn datagram6(buffer: &mut [u8]) -> usize {
-        let length = write_echo6(SIZE, buffer);
-        insert_fragment_header(buffer, length, IDENTIFICATION.into()).unwrap()
+        let length = 8 + write_echo6(SIZE, &mut buffer[8..]);
+        insert_fragment_header(buffer, IDENTIFICATION.into()).unwrap();
+        length
     }
 
     /// Writes a datagram, and returns its length.

@@ -2,7 +2,7 @@
 
 use etherparse::Icmpv4Slice;
 
-use super::checksum::{self, Filled};
+use super::checksum::{self, Filled, Summed};
 use super::echo_template::EchoTemplate;
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
@@ -64,6 +64,18 @@ impl<'a> IcmpMessage<'a> {
     /// # Errors
     /// When bytes are missing or the checksum is wrong.
     pub fn parse(packet: &Ipv4Packet<'a>) -> Result<Self, ParseError> {
+        IcmpMessage::parse_summed(packet, |payload| ().sum(payload))
+    }
+
+    /// Reads the message as [`IcmpMessage::parse`] does; `sum` finds the sum of what is behind its first
+    /// [`ICMP_ECHO_HEADER_LENGTH`] bytes.
+    ///
+    /// # Errors
+    /// When bytes are missing or the checksum is wrong.
+    pub fn parse_summed(
+        packet: &Ipv4Packet<'a>,
+        sum: impl FnOnce(&'a [u8]) -> Summed,
+    ) -> Result<Self, ParseError> {
         let offset = packet.payload_offset;
         let message = match packet.payload {
             // What somebody puts behind the three times is not looked at.
@@ -72,17 +84,15 @@ impl<'a> IcmpMessage<'a> {
         };
         let slice = Icmpv4Slice::from_slice(message.unwrap_or(packet.payload))
             .map_err(|e| ParseError::truncated(Layer::Icmp, offset, e.required_len, e.len))?;
-        if checksum::of(packet.payload) != 0 {
+        let (header, payload) = packet.payload.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        if checksum::of_message(header, sum(payload)) != 0 {
             return Err(ParseError::checksum(Layer::Icmp, offset));
         }
         let [i0, i1, s0, s1] = slice.bytes5to8();
         let echo = Echo {
             identifier: u16::from_be_bytes([i0, i1]),
             sequence: u16::from_be_bytes([s0, s1]),
-            payload: packet
-                .payload
-                .get(ICMP_ECHO_HEADER_LENGTH..)
-                .unwrap_or_default(),
+            payload,
         };
         Ok(match (slice.type_u8(), slice.code_u8()) {
             // RFC 792 knows no code but 0. Hosts don't look at it (`icmp_echo` in Linux), and give it back.
@@ -90,11 +100,7 @@ impl<'a> IcmpMessage<'a> {
             (TYPE_ECHO_REPLY, 0) => IcmpMessage::EchoReply(echo),
             (TYPE_TIMESTAMP_REQUEST, _) if message.is_some() => IcmpMessage::TimestampRequest,
             (kind, code) if is_error(kind) => {
-                let quote = packet
-                    .payload
-                    .get(ICMP_ECHO_HEADER_LENGTH..)
-                    .unwrap_or_default();
-                IcmpMessage::Error(IcmpError::parse(kind, code, [s0, s1], quote))
+                IcmpMessage::Error(IcmpError::parse(kind, code, [s0, s1], payload))
             }
             (kind, code) => IcmpRedirect::parse(kind, code, packet.payload)
                 .map_or(IcmpMessage::Other { kind, code }, IcmpMessage::Redirect),

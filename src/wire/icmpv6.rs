@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use etherparse::{IcmpEchoHeader, Icmpv6Header, Icmpv6Slice, Icmpv6Type, IpNumber, icmpv6};
 
-use super::checksum::{self, Filled};
+use super::checksum::{self, Filled, Summed};
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::flow_label::set_flow_label;
@@ -100,14 +100,37 @@ impl<'a> Icmpv6Message<'a> {
         payload: &'a [u8],
         offset: usize,
     ) -> Result<Self, ParseError> {
+        Icmpv6Message::parse_summed(packet, payload, offset, |body| ().sum(body))
+    }
+
+    /// Reads the message as [`Icmpv6Message::parse`] does; `sum` finds the sum of what is behind its first
+    /// [`ICMPV6_HEADER_LENGTH`] bytes.
+    ///
+    /// # Errors
+    /// When bytes are missing or the checksum is wrong.
+    pub fn parse_summed(
+        packet: &Ipv6Packet<'_>,
+        payload: &'a [u8],
+        offset: usize,
+        sum: impl FnOnce(&'a [u8]) -> Summed,
+    ) -> Result<Self, ParseError> {
         let slice = Icmpv6Slice::from_slice(payload)
             .map_err(|e| ParseError::truncated(Layer::Icmpv6, offset, e.required_len, e.len))?;
         let (source, destination) = (packet.source, packet.destination);
-        if checksum::with_pseudo_header(source, destination, PROTOCOL_ICMPV6, payload) != 0 {
+        let (header, body) = payload
+            .split_at_checked(ICMPV6_HEADER_LENGTH)
+            .unwrap_or((payload, &[]));
+        let checksum = checksum::of_message_with_pseudo_header(
+            source,
+            destination,
+            PROTOCOL_ICMPV6,
+            (header, body.len()),
+            sum(body),
+        );
+        if checksum != 0 {
             return Err(ParseError::checksum(Layer::Icmpv6, offset));
         }
         let [b0, b1, b2, b3] = slice.bytes5to8();
-        let body = payload.get(ICMPV6_HEADER_LENGTH..).unwrap_or_default();
         let echo = Echo {
             identifier: u16::from_be_bytes([b0, b1]),
             sequence: u16::from_be_bytes([b2, b3]),

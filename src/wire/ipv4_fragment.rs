@@ -1,7 +1,7 @@
 //! Datagrams cut into fragments, and put together again (RFC 791 section 3.2).
 
 use super::ethernet::ETHERNET_HEADER_LENGTH;
-use super::ipv4::{IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, seal};
+use super::ipv4::{IPV4_HEADER_LENGTH, seal};
 use super::ipv4_options::{END as OPTION_END, NO_OPERATION as OPTION_NO_OPERATION};
 use super::ipv6::IPV6_HEADER_LENGTH;
 
@@ -53,27 +53,20 @@ pub fn write_fragment(
     Some((length, (!is_last).then_some(offset + payload.len())))
 }
 
-/// Puts a datagram together at the start of `buffer`: `headers`, Ethernet and IPv4, are those of its first fragment.
+/// Makes one datagram of `frame`: Ethernet and IPv4 headers of its first fragment, `headers` bytes, and the payload of all of
+/// them.
 ///
-/// Returns the frame's length, or `None` when the buffer is too short or the datagram would have over 65,535 bytes.
-pub fn write_reassembled(headers: &[u8], payload: &[u8], buffer: &mut [u8]) -> Option<usize> {
-    let total_length = headers.len().checked_sub(ETHERNET_HEADER_LENGTH)? + payload.len();
-    if total_length > IPV4_MAX_LENGTH {
-        return None;
-    }
-    let length = headers.len() + payload.len();
-    let (head, tail) = buffer
-        .get_mut(..length)?
-        .split_at_mut_checked(headers.len())?;
-    head.copy_from_slice(headers);
-    tail.copy_from_slice(payload);
-    let header = head.get_mut(ETHERNET_HEADER_LENGTH..)?;
+/// Returns where the frame starts, or `None` when the datagram would have over 65,535 bytes, or the headers are not what they
+/// should be.
+pub fn seal_reassembled(frame: &mut [u8], headers: usize) -> Option<usize> {
+    let total_length = u16::try_from(frame.len().checked_sub(ETHERNET_HEADER_LENGTH)?).ok()?;
+    let header = frame.get_mut(ETHERNET_HEADER_LENGTH..headers)?;
     header
         .get_mut(2..4)?
-        .copy_from_slice(&(total_length as u16).to_be_bytes());
+        .copy_from_slice(&total_length.to_be_bytes());
     header.get_mut(6..8)?.fill(0);
     seal(header)?;
-    Some(length)
+    Some(0)
 }
 
 /// Builds the first fragment of a datagram, of either version, as it came, at the start of `buffer`: `headers` are its own,

@@ -13,27 +13,21 @@ const CUT_PAYLOAD: usize = PAYLOAD + IPV6_FRAGMENT_HEADER_LENGTH;
 /// Where the fixed header names what follows it.
 const NEXT_HEADER: usize = ETHERNET_HEADER_LENGTH + 6;
 
-/// Puts a fragment header into the packet in the first `length` bytes of `buffer`, which has no extension headers, so
-/// that [`write_ipv6_fragment`] can cut it. Returns the new length, or `None` when the buffer is too short.
-pub fn insert_fragment_header(
-    buffer: &mut [u8],
-    length: usize,
-    identification: u32,
-) -> Option<usize> {
-    buffer.get(..length + IPV6_FRAGMENT_HEADER_LENGTH)?;
-    buffer.copy_within(PAYLOAD..length, CUT_PAYLOAD);
-    let next_header = buffer.get_mut(NEXT_HEADER)?;
+/// Puts a fragment header into the packet that starts [`IPV6_FRAGMENT_HEADER_LENGTH`] bytes into `buffer`, and has no
+/// extension headers, so that [`write_ipv6_fragment`] can cut it: the headers before it move to the start. `None` when the
+/// buffer is too short.
+pub fn insert_fragment_header(buffer: &mut [u8], identification: u32) -> Option<()> {
+    let head = buffer.first_chunk_mut::<CUT_PAYLOAD>()?;
+    head.copy_within(IPV6_FRAGMENT_HEADER_LENGTH.., 0);
     let header = Ipv6FragmentHeader {
-        next_header: IpNumber(*next_header),
+        next_header: IpNumber(head[NEXT_HEADER]),
         fragment_offset: IpFragOffset::ZERO,
         more_fragments: true,
         identification,
     };
-    *next_header = IpNumber::IPV6_FRAGMENTATION_HEADER.0;
-    buffer
-        .get_mut(PAYLOAD..CUT_PAYLOAD)?
-        .copy_from_slice(&header.to_bytes());
-    Some(length + IPV6_FRAGMENT_HEADER_LENGTH)
+    head[NEXT_HEADER] = IpNumber::IPV6_FRAGMENTATION_HEADER.0;
+    *head.last_chunk_mut()? = header.to_bytes();
+    Some(())
 }
 
 /// Builds the fragment that starts `offset` bytes into the fragmentable part of the packet in `frame`, so that it has at
@@ -68,22 +62,20 @@ pub fn write_ipv6_fragment(
     Some((length, (!is_last).then_some(offset + payload.len())))
 }
 
-/// Puts a packet together at the start of `buffer`: `headers`, from Ethernet to the fragment header, are those of its
-/// first fragment. The fragment header is left out.
+/// Makes one packet of `frame`: the headers of its first fragment, `headers` bytes from Ethernet to the fragment header, and
+/// the payload of all of them. The fragment header is left out, and the headers before it move to the payload.
 ///
-/// Returns the frame's length, or `None` when the buffer is too short, the packet would be too long, or the headers are
-/// not what they should be.
-pub fn write_reassembled_ipv6(headers: &[u8], payload: &[u8], buffer: &mut [u8]) -> Option<usize> {
+/// Returns where the frame starts, or `None` when the packet would be too long, or the headers are not what they should be.
+pub fn seal_reassembled_ipv6(frame: &mut [u8], headers: usize) -> Option<usize> {
     let kept = headers
-        .len()
         .checked_sub(IPV6_FRAGMENT_HEADER_LENGTH)
         .filter(|kept| *kept >= PAYLOAD)?;
-    let (headers, fragment_header) = headers.split_at_checked(kept)?;
-    let length = kept + payload.len();
-    let (head, tail) = buffer.get_mut(..length)?.split_at_mut_checked(kept)?;
-    head.copy_from_slice(headers);
-    tail.copy_from_slice(payload);
-    set_payload_length(head, length - PAYLOAD)?;
+    let next_header = *frame.get(kept..headers)?.first()?;
+    frame.copy_within(..kept, IPV6_FRAGMENT_HEADER_LENGTH);
+    let whole = frame.get_mut(IPV6_FRAGMENT_HEADER_LENGTH..)?;
+    let length = whole.len() - PAYLOAD;
+    let head = whole.get_mut(..kept)?;
+    set_payload_length(head, length)?;
     // The last extension header that stays names what stood behind the fragment header.
     let mut named_at = NEXT_HEADER;
     let mut at = PAYLOAD;
@@ -91,8 +83,8 @@ pub fn write_reassembled_ipv6(headers: &[u8], payload: &[u8], buffer: &mut [u8])
         named_at = at;
         at += 8 * (1 + usize::from(*head.get(at + 1)?));
     }
-    *head.get_mut(named_at)? = *fragment_header.first()?;
-    Some(length)
+    *head.get_mut(named_at)? = next_header;
+    Some(IPV6_FRAGMENT_HEADER_LENGTH)
 }
 
 fn set_payload_length(headers: &mut [u8], length: usize) -> Option<()> {

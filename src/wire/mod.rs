@@ -36,6 +36,7 @@ mod mld;
 mod neighbour_discovery;
 mod neighbour_request;
 mod plain_echo;
+mod plain_fragment;
 mod probe_head;
 mod router_discovery;
 mod source_mac;
@@ -77,7 +78,7 @@ pub use ipv4::{
     IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_IGMP,
     PROTOCOL_UDP, ipv4_destination, ipv4_multicast_mac, set_ipv4_destination,
 };
-pub use ipv4_fragment::{write_first_fragment, write_fragment, write_reassembled};
+pub use ipv4_fragment::{seal_reassembled, write_first_fragment, write_fragment};
 pub use ipv4_options::{OptionsFault, Passage, answer_options, check_options, replace_options};
 pub use ipv6::{
     ALL_MLDV2_ROUTERS, ALL_NODES, ALL_NODES_OF_INTERFACE, ALL_ROUTERS, ETHER_TYPE_IPV6,
@@ -89,7 +90,7 @@ pub use ipv6_extension::{
     ExtensionFault, IPV6_FRAGMENT_HEADER_LENGTH, IPV6_FRAGMENT_OFFSET_OFFSET, IPV6_HOP_BY_HOP,
     IPV6_NO_NEXT_HEADER, Ipv6Fragment, MAX_EXTENSION_HEADERS, UpperLayer,
 };
-pub use ipv6_fragment::{insert_fragment_header, write_ipv6_fragment, write_reassembled_ipv6};
+pub use ipv6_fragment::{insert_fragment_header, seal_reassembled_ipv6, write_ipv6_fragment};
 pub use mac::{MacAddr, ParseMacError};
 pub use membership::GroupRecord;
 pub use mld::{
@@ -102,6 +103,7 @@ pub use neighbour_discovery::{
 };
 pub use neighbour_request::NeighbourRequest;
 pub use plain_echo::PlainEcho;
+pub use plain_fragment::PlainFragment;
 pub use probe_head::{LinkHead, ProbeHead, QuotedProbe};
 pub use router_discovery::{
     AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_advertisement,

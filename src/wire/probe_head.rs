@@ -402,7 +402,9 @@ mod tests {
             ProbeHead::parse(&buffer[..length]),
             Some(expected("fd77::2", "fd77::3"))
         );
-        let length = insert_fragment_header(&mut buffer, length, 9).unwrap();
+        buffer.copy_within(..length, 8);
+        insert_fragment_header(&mut buffer, 9).unwrap();
+        let length = length + 8;
         assert_eq!(
             ProbeHead::parse(&buffer[..length]),
             Some(expected("fd77::2", "fd77::3"))

@@ -134,7 +134,8 @@ fn the_kernel_answers_requests_for_its_addresses_and_nobody_those_for_others() {
         assert_eq!(total(&report, "received"), 50, "{target}: {report}");
         assert_eq!(number(&report, "/resolution_ns/count"), 0, "{report}");
     }
-    let arguments = "--vms 1 --ping vm0:10.77.0.99 --probe arp --count 2 --window 1 --timeout 100ms";
+    let arguments =
+        "--vms 1 --ping vm0:10.77.0.99 --probe arp --count 2 --window 1 --timeout 100ms";
     let report = ping(&lab, arguments, 1);
     assert_eq!((total(&report, "sent"), total(&report, "lost")), (2, 2));
     assert_eq!(number(&report, "/losses/0/count"), 2, "{report}");

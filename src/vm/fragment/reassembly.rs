@@ -21,6 +21,9 @@ pub const MAX_REASSEMBLY_BYTES: usize = 4 << 20;
 const MAX_PAYLOAD: usize = 65_535;
 /// Offsets are multiples of this.
 const BLOCK: usize = 8;
+/// Room for headers before the payload, so that a whole datagram lies in one piece: the longest of IPv4, and of IPv6 those of
+/// nearly every packet. Longer ones make room for themselves.
+const HEADROOM: usize = 80;
 /// Blocks of the largest payload, as bits.
 const WORDS: usize = MAX_PAYLOAD.div_ceil(BLOCK * 64);
 
@@ -52,10 +55,12 @@ pub(in crate::vm) struct Fragment<'a> {
 pub(in crate::vm) struct Datagram {
     key: FragmentKey,
     expires_at: Instant,
-    /// The headers of the fragment at offset 0; empty until it has come.
-    pub(in crate::vm) headers: Vec<u8>,
-    /// The payload, as far as it has come, with gaps.
-    pub(in crate::vm) payload: Vec<u8>,
+    /// Room, in which the headers come to lie right before the payload, and that, as far as it has come, with gaps.
+    frame: Vec<u8>,
+    /// Where the payload starts in it.
+    room: usize,
+    /// Bytes of the headers of the fragment at offset 0; 0 until it has come.
+    headers: usize,
     /// The length of the payload, once the last fragment has come.
     length: Option<usize>,
     /// One bit for each block that has come.
@@ -68,8 +73,9 @@ impl Datagram {
         Datagram {
             key,
             expires_at,
-            headers: Vec::new(),
-            payload: Vec::new(),
+            frame: vec![0; HEADROOM],
+            room: HEADROOM,
+            headers: 0,
             length: None,
             blocks: Box::new([0; WORDS]),
             present: 0,
@@ -78,8 +84,8 @@ impl Datagram {
 
     fn reuse(&mut self, key: FragmentKey, expires_at: Instant) {
         (self.key, self.expires_at) = (key, expires_at);
-        self.headers.clear();
-        self.payload.clear();
+        self.frame.resize(HEADROOM, 0);
+        (self.room, self.headers) = (HEADROOM, 0);
         self.length = None;
         self.blocks.fill(0);
         self.present = 0;
@@ -90,11 +96,24 @@ impl Datagram {
         self.key.source
     }
 
+    /// The headers of the fragment at offset 0; empty until it has come.
+    pub(in crate::vm) fn headers(&self) -> &[u8] {
+        let headers = self.room - self.headers..self.room;
+        self.frame.get(headers).unwrap_or_default()
+    }
+
+    /// The payload, as far as it has come, with gaps.
+    pub(in crate::vm) fn payload(&self) -> &[u8] {
+        self.frame.get(self.room..).unwrap_or_default()
+    }
+
+    /// Headers and payload, where they start in the memory that they lie in, and the length of the headers.
+    pub(in crate::vm) fn frame(&mut self) -> (&mut Vec<u8>, usize, usize) {
+        (&mut self.frame, self.room - self.headers, self.headers)
+    }
+
     fn held(&self) -> usize {
-        size_of::<Datagram>()
-            + size_of_val(&*self.blocks)
-            + self.payload.capacity()
-            + self.headers.capacity()
+        size_of::<Datagram>() + size_of_val(&*self.blocks) + self.frame.capacity()
     }
 
     /// Adds a fragment. Returns whether the datagram is whole, or why it can't become so.
@@ -104,7 +123,7 @@ impl Datagram {
         if fragment.payload.is_empty() || is_odd || end > MAX_PAYLOAD {
             return Err(Ignored::FragmentLength);
         }
-        let known_end = self.payload.len();
+        let known_end = self.frame.len() - self.room;
         match (fragment.has_more, self.length) {
             (true, Some(length)) if end > length => return Err(Ignored::FragmentLength),
             (false, Some(length)) if end != length => return Err(Ignored::FragmentLength),
@@ -121,24 +140,61 @@ impl Datagram {
         }
         self.present += new;
         if end > known_end {
-            self.payload
-                .reserve(end.max(2 * known_end).min(MAX_PAYLOAD) - known_end);
+            let more = end.max(2 * known_end).min(MAX_PAYLOAD) - known_end;
+            self.frame.reserve(more);
         }
-        if fragment.offset == known_end {
-            // The next one, as nearly always.
-            self.payload.extend_from_slice(fragment.payload);
-        } else {
-            self.payload.resize(end.max(known_end), 0);
-            if let Some(space) = self.payload.get_mut(fragment.offset..end) {
-                space.copy_from_slice(fragment.payload);
-            }
-        }
+        self.put(fragment.offset, fragment.payload);
         if fragment.offset == 0 {
-            self.headers.extend_from_slice(fragment.headers);
+            self.put_headers(fragment.headers);
         }
         Ok(self
             .length
             .is_some_and(|length| self.present == length.div_ceil(BLOCK)))
+    }
+
+    /// Adds a fragment that others follow and that goes on where the payload ends so far, if that takes no memory. False, and
+    /// nothing has happened, if it is another one.
+    fn join(&mut self, offset: usize, payload: &[u8]) -> bool {
+        let known_end = self.frame.len() - self.room;
+        let end = known_end + payload.len();
+        let is_next = offset == known_end
+            && self.length.is_none()
+            && !payload.is_empty()
+            && payload.len().is_multiple_of(BLOCK)
+            && end <= MAX_PAYLOAD
+            && payload.len() <= self.frame.capacity() - self.frame.len();
+        if is_next {
+            self.present += self.mark(offset / BLOCK..end / BLOCK);
+            self.frame.extend_from_slice(payload);
+        }
+        is_next
+    }
+
+    /// Puts a part of the payload to where it belongs.
+    fn put(&mut self, offset: usize, part: &[u8]) {
+        let start = self.room + offset;
+        if start == self.frame.len() {
+            // The next one, as nearly always.
+            return self.frame.extend_from_slice(part);
+        }
+        let end = start + part.len();
+        self.frame.resize(end.max(self.frame.len()), 0);
+        if let Some(space) = self.frame.get_mut(start..end) {
+            space.copy_from_slice(part);
+        }
+    }
+
+    /// Puts the headers before the payload.
+    fn put_headers(&mut self, headers: &[u8]) {
+        let missing = headers.len().saturating_sub(self.room);
+        if missing > 0 {
+            drop(self.frame.splice(..0, std::iter::repeat_n(0, missing)));
+        }
+        (self.room, self.headers) = (self.room + missing, headers.len());
+        let space = self.room - headers.len()..self.room;
+        if let Some(space) = self.frame.get_mut(space) {
+            space.copy_from_slice(headers);
+        }
     }
 
     /// Notes that these blocks have come. Returns how many of them are new.
@@ -233,6 +289,13 @@ impl Reassembly {
             return Ok(Taken::HeldInsteadOfOldest);
         }
         Ok(Taken::Held)
+    }
+
+    /// Takes a fragment of `key` that others follow, if it goes on where the datagram that began to come last ends so far, which
+    /// depends on no time and takes no memory. False, and nothing has happened, if it is another one.
+    pub(in crate::vm) fn join(&mut self, key: &FragmentKey, offset: usize, payload: &[u8]) -> bool {
+        let last = self.datagrams.back_mut();
+        last.is_some_and(|last| last.key == *key && last.join(offset, payload))
     }
 
     /// Takes the memory of a datagram back.

@@ -118,19 +118,19 @@ impl Vm {
                 source: packet.destination.into(),
             }))
         };
-        match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
+        let mut contents = None;
+        let message = IcmpMessage::parse_summed(packet, |payload| {
+            contents.insert(Contents::of(payload)).sum()
+        });
+        match message.map_err(Ignored::Malformed)? {
             // Those to a group that the VM has joined are answered too, as in Linux with `icmp_echo_ignore_broadcasts` off.
             IcmpMessage::EchoRequest(_) => answer(Service::Echo),
             IcmpMessage::TimestampRequest => answer(Service::Timestamp),
             // RFC 1122 section 3.2.2: nothing else goes to a group.
             _ if packet.destination.is_multicast() => Err(Ignored::OtherAddress),
             IcmpMessage::EchoReply(echo) => {
-                let reply = self.receive_echo_reply(
-                    now,
-                    packet.source.into(),
-                    &echo,
-                    Contents::of(echo.payload),
-                );
+                let contents = contents.unwrap_or_else(|| Contents::of(echo.payload));
+                let reply = self.receive_echo_reply(now, packet.source.into(), &echo, contents);
                 let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
                 Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }

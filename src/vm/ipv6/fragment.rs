@@ -76,7 +76,7 @@ impl Vm {
         let ipv6 = self.ipv6.as_mut()?;
         let fragments = ipv6.fragments.as_mut()?;
         let datagram = fragments.expire(now)?;
-        let length = write_first_fragment(&datagram.headers, &datagram.payload, buffer);
+        let length = write_first_fragment(datagram.headers(), datagram.payload(), buffer);
         let destination = datagram.source();
         fragments.recycle(datagram);
         let source = match destination {

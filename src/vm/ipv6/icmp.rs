@@ -36,7 +36,12 @@ impl Vm {
         datagram: &Received<'_, Ipv6Packet<'_>>,
     ) -> Result<Disposition, Ignored> {
         let packet = datagram.packet;
-        match datagram.icmpv6()? {
+        let mut contents = None;
+        let (payload, offset) = (datagram.payload, datagram.offset);
+        let message = Icmpv6Message::parse_summed(packet, payload, offset, |payload| {
+            contents.insert(Contents::of(payload)).sum()
+        });
+        match message.map_err(Ignored::Malformed)? {
             Icmpv6Message::EchoRequest(_) => {
                 let ipv6 = self.ipv6.as_ref().ok_or(Ignored::OtherAddress)?;
                 if packet.source.is_unspecified() {
@@ -55,12 +60,8 @@ impl Vm {
                 }))
             }
             Icmpv6Message::EchoReply(echo) => {
-                let reply = self.receive_echo_reply(
-                    now,
-                    packet.source.into(),
-                    &echo,
-                    Contents::of(echo.payload),
-                );
+                let contents = contents.unwrap_or_else(|| Contents::of(echo.payload));
+                let reply = self.receive_echo_reply(now, packet.source.into(), &echo, contents);
                 let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
                 Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }

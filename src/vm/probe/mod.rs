@@ -23,13 +23,12 @@ use super::ipv4::Shortcuts;
 use super::neighbour::{Found, Lookup};
 use super::nic::group_mac;
 use super::{
-    DEFAULT_TIME_TO_LIVE, Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId,
-    Transmit, Vm,
+    DEFAULT_TIME_TO_LIVE, Event, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm,
 };
 use crate::time::Instant;
 use crate::wire::{
-    IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, Ipv4Envelope, Ipv6Envelope, MacAddr, ProbeHead,
-    QuotedProbe,
+    ETHERNET_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, Ipv4Envelope, Ipv6Envelope,
+    MacAddr, ProbeHead, QuotedProbe,
 };
 
 /// What few VMs need: the state of kinds of probes other than ICMP echo, and a probe of somebody else's.
@@ -263,11 +262,23 @@ impl Vm {
         let session = self.sessions.get(usize::from(ping.session.0));
         let config = session.ok_or(Unsent::NoRoute)?.config;
         let build = config.probe.kind.row().build;
-        let request = build(self, now, ping, &config, mac, buffer);
-        let may_be_cut = !config.options.dont_fragment;
-        match self.fit(now, request, may_be_cut, buffer) {
-            Ok(request) => request.ok_or(Unsent::NoRoute),
-            Err(Ignored::FragmentationNeeded) => Err(Unsent::FragmentationNeeded),
+        let length = ETHERNET_HEADER_LENGTH + whole_length(&config);
+        let cut = self.cut_to(now, config.destination);
+        let is_carried = length <= ETHERNET_HEADER_LENGTH + usize::from(cut.mtu);
+        if is_carried || config.options.dont_fragment {
+            let request = build(self, now, ping, &config, mac, buffer).ok_or(Unsent::NoRoute)?;
+            return match is_carried {
+                true => Ok(request),
+                false => Err(Unsent::FragmentationNeeded),
+            };
+        }
+        // Where its fragments are cut from.
+        let write = |vm: &mut Vm, space: &mut [u8]| {
+            build(vm, now, ping, &config, mac, space).map(|request| request.ping)
+        };
+        match self.cut(cut, length, write) {
+            Ok(true) => self.fragmenter.next(buffer).ok_or(Unsent::NoRoute),
+            Ok(false) => Err(Unsent::NoRoute),
             Err(_) => Err(Unsent::FragmentQueueFull),
         }
     }
@@ -413,12 +424,7 @@ impl Vm {
     /// The length of the packets that the pings of `session` are sent in, or of the largest fragment of one, in bytes.
     pub fn packet_length(&self, session: SessionId) -> Option<u32> {
         let config = self.sessions.get(usize::from(session.0))?.config;
-        let header = match config.destination {
-            IpAddr::V4(_) => IPV4_HEADER_LENGTH,
-            IpAddr::V6(_) => IPV6_HEADER_LENGTH,
-        };
-        let whole = config.payload_length + header + config.probe.kind.header_length();
-        Some(whole.min(self.mtu.into()) as u32)
+        Some(whole_length(&config).min(self.mtu.into()) as u32)
     }
 
     /// The number of the first ping of `session` that is not over; that of the next one where all are.
@@ -478,4 +484,13 @@ impl Vm {
         let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
         Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
     }
+}
+
+/// The length of the packets that the pings of a session are sent in, whole, in bytes.
+fn whole_length(config: &SessionConfig) -> usize {
+    let header = match config.destination {
+        IpAddr::V4(_) => IPV4_HEADER_LENGTH,
+        IpAddr::V6(_) => IPV6_HEADER_LENGTH,
+    };
+    config.payload_length + header + config.probe.kind.header_length()
 }

@@ -81,10 +81,9 @@ impl Question {
 
 /// Cuts the datagram in `frame` in fragments.
 fn cut(mut frame: Vec<u8>, is_ipv6: bool) -> Vec<Vec<u8>> {
-    let length = frame.len();
     if is_ipv6 {
-        frame.resize(length + 8, 0);
-        insert_fragment_header(&mut frame, length, 77).unwrap();
+        frame.splice(..0, [0; 8]);
+        insert_fragment_header(&mut frame, 77).unwrap();
     } else {
         // It has "don't fragment", as etherparse makes it.
         frame[20] = 0;

@@ -38,8 +38,8 @@ fn take(
     Ok(match table.take(now, &fragment)? {
         Taken::Held | Taken::Joined | Taken::HeldInsteadOfOldest => None,
         Taken::Whole(datagram) => {
-            assert_eq!(datagram.headers, [0xee; 34]);
-            let payload = datagram.payload.clone();
+            assert_eq!(datagram.headers(), [0xee; 34]);
+            let payload = datagram.payload().to_vec();
             table.recycle(datagram);
             Some(payload)
         }
@@ -259,8 +259,8 @@ proptest! {
                 payload: &payload[..length],
             };
             if let Ok(Taken::Whole(datagram)) = table.take(ms(0), &fragment) {
-                prop_assert_eq!(Some(datagram.payload.len()), datagram.length);
-                prop_assert!(!datagram.headers.is_empty());
+                prop_assert_eq!(Some(datagram.payload().len()), datagram.length);
+                prop_assert!(!datagram.headers().is_empty());
                 table.recycle(datagram);
             }
             let held: usize = table.datagrams.iter().map(Datagram::held).sum();
