@@ -134,10 +134,21 @@ fn the_kernel_answers_requests_for_its_addresses_and_nobody_those_for_others() {
         assert_eq!(total(&report, "received"), 50, "{target}: {report}");
         assert_eq!(number(&report, "/resolution_ns/count"), 0, "{report}");
     }
-    let arguments = "--vms 1 --ping vm0:10.77.0.99 --probe arp --count 2 --window 1 --timeout 100ms";
+    let arguments =
+        "--vms 1 --ping vm0:10.77.0.99 --probe arp --count 2 --window 1 --timeout 100ms";
     let report = ping(&lab, arguments, 1);
     assert_eq!((total(&report, "sent"), total(&report, "lost")), (2, 2));
     assert_eq!(number(&report, "/losses/0/count"), 2, "{report}");
+}
+
+#[test]
+fn copies_of_a_request_that_others_do_not_take_are_not_where_it_was_lost() {
+    let lab = Lab::new();
+    let arguments = "--netns host --vms 4 --filter=on --ping vm0:absent --probe arp --count 3 --window 1 --timeout 100ms --json";
+    let report = lab.tap_reactor(arguments).expect_status(1).json();
+    assert_eq!(total(&report, "lost"), 3, "{report}");
+    assert_eq!(report["losses"][0]["cause"], "unknown", "{report}");
+    assert_eq!(number(&report, "/losses/0/count"), 3, "{report}");
 }
 
 #[test]
