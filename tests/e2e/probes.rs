@@ -142,6 +142,16 @@ fn the_kernel_answers_requests_for_its_addresses_and_nobody_those_for_others() {
 }
 
 #[test]
+fn copies_of_a_request_that_others_do_not_take_are_not_where_it_was_lost() {
+    let lab = Lab::new();
+    let arguments = "--netns host --vms 4 --filter=on --ping vm0:absent --probe arp --count 3 --window 1 --timeout 100ms --json";
+    let report = lab.tap_reactor(arguments).expect_status(1).json();
+    assert_eq!(total(&report, "lost"), 3, "{report}");
+    assert_eq!(report["losses"][0]["cause"], "unknown", "{report}");
+    assert_eq!(number(&report, "/losses/0/count"), 3, "{report}");
+}
+
+#[test]
 fn vms_answer_each_other_and_arping() {
     for fabric in ["sim", "bridge", "xdp"] {
         for ipv6 in ["", "--ping-ipv6"] {

@@ -115,6 +115,11 @@ impl<F: Fabric> Hypervisor<F> {
                 None => {}
             }
         }
+        // Copies of a question for a hardware address come to all others as well, whatever becomes of it.
+        let is_shared = destination.is_multicast() && LinkHead::parse(drop.frame.bytes()).is_some();
+        if strength == Strength::Elsewhere && is_shared {
+            return;
+        }
         self.note(key, drop.at, (what, strength));
     }
 

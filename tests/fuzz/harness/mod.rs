@@ -15,9 +15,9 @@ pub use vm::vm;
 
 use tap_reactor::experiment::{Scenario, describe, draft};
 use tap_reactor::wire::{
-    Describe, DhcpReply, Dhcpv6Reply, EthernetFrame, IcmpMessage, LARGEST_FRAME, MAX_ASSOCIATIONS,
-    MAX_CLASSLESS_ROUTES, Payload, TcpSegment, UdpDatagram, UpperLayer, Vlan, VlanId,
-    check_options, take_off,
+    Describe, DhcpReply, Dhcpv6Reply, EthernetFrame, IcmpMessage, LARGEST_FRAME, LinkHead,
+    MAX_ASSOCIATIONS, MAX_CLASSLESS_ROUTES, Payload, ProbeHead, TcpSegment, UdpDatagram,
+    UpperLayer, Vlan, VlanId, check_options, take_off,
 };
 
 /// Reads a frame in every way in which a VM may read it, as it is and with its checksums put right.
@@ -48,6 +48,12 @@ pub fn parse(data: &[u8]) {
 fn read(frame: &[u8]) {
     let told = Describe(frame).to_string();
     assert!(!told.is_empty() && !told.contains('\n'), "{told:?}");
+    let head = ProbeHead::parse(frame);
+    assert_eq!(
+        ProbeHead::is_request(frame),
+        head.is_some_and(|head| head.is_request)
+    );
+    let _ = LinkHead::parse(frame);
     let Ok(Ok(payload)) = EthernetFrame::parse(frame).map(|frame| frame.payload()) else {
         return;
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{
     Addressing, Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES, PingOptions,
-    PingStart, Probe, Reaction, SessionConfig, SessionId, Vm, VmConfig,
+    PingStart, Probe, ProbeKind, Reaction, SessionConfig, SessionId, Vm, VmConfig,
 };
 use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
 
@@ -113,19 +113,24 @@ impl Bench {
     fn new(config: VmConfig) -> Bench {
         let now = Instant::from_nanos(1_000_000_000);
         let mut vm = Vm::new(now, config);
-        let destinations = [
-            "10.77.0.3",
-            "192.0.2.1",
-            "fd77::3",
-            "fe80::1",
-            "2001:db8::1",
+        let (udp, arp) = (Probe::of(ProbeKind::Udp), Probe::of(ProbeKind::Arp));
+        let sessions = [
+            ("10.77.0.3", 16, Probe::ICMP_ECHO),
+            ("192.0.2.1", 3000, Probe::ICMP_ECHO),
+            ("fd77::3", 16, Probe::ICMP_ECHO),
+            ("fe80::1", 3000, Probe::ICMP_ECHO),
+            ("2001:db8::1", 0, Probe::ICMP_ECHO),
+            ("10.77.0.3", 3000, udp),
+            ("fd77::3", 8, udp),
+            ("10.77.0.3", 0, arp),
+            ("fd77::3", 0, arp),
         ];
-        let sessions = destinations.iter().zip([16, 3000, 16, 3000, 0]);
         let sessions = sessions
-            .map(|(destination, payload_length)| {
+            .into_iter()
+            .map(|(destination, payload_length, probe)| {
                 let config = SessionConfig {
                     destination: destination.parse().expect("an address"),
-                    probe: Probe::ICMP_ECHO,
+                    probe,
                     payload_length,
                     timeout: Duration::from_millis(500),
                     options: PingOptions::default(),
