@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tap_reactor::control::ControlAddress;
 use tap_reactor::experiment::{Experiment, Setting, SettingError, Settings};
-use tap_reactor::fabric::{InstrumentConfig, WriteTo};
+use tap_reactor::fabric::{Form, InstrumentConfig, WriteTo};
 use tap_reactor::report::{Destination, FileError};
 use tap_reactor::system::{is_output_terminal, numbered, ring_number};
 
@@ -92,6 +92,9 @@ pub(super) fn check_instruments(
         .collect();
     let mut others = reports.to_vec();
     for (config, setting) in &instruments {
+        if config.kind().form == Form::Nothing {
+            continue;
+        }
         if let Some(flag) = taken(config.to()) {
             return Err(setting.error(format_args!("cannot be used with {flag}")));
         }

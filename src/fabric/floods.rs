@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
+use super::output::Form;
 use super::{Direction, Instrument, InstrumentKind, Observed};
 use crate::record::{FloodKind, Floods};
 use crate::time::Instant;
@@ -18,10 +19,12 @@ use crate::vm::{RxFilter, VmId};
 use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
 /// The instrument of `--count-floods`. It writes nothing: its figures are part of the report.
-pub(super) const COUNT_FLOODS: InstrumentKind =
-    InstrumentKind::new("count-floods", "frame", |_, _, _| {
+pub(super) const COUNT_FLOODS: InstrumentKind = InstrumentKind {
+    form: Form::Nothing,
+    ..InstrumentKind::new("count-floods", "frame", |_, _, _| {
         Ok(Box::new(FloodCounter::default()))
-    });
+    })
+};
 
 /// Copies that come later than this are taken for other frames.
 const LIFETIME: Duration = Duration::from_secs(1);

@@ -49,6 +49,7 @@ pub use self::link_event::{LinkEvent, LinkFate};
 pub use self::misbehave::{
     MAX_MISBEHAVING, MAX_MISBEHAVIOURS, MisbehaviourRecord, check_copies_of,
 };
+pub use self::output::Form;
 pub use self::path_split::{MAX_SPLIT_PINGS, SplitPings};
 pub use self::path_stamps::{PATH_SLOTS, PathKey, PathStamps};
 pub use self::path_state::{BridgeState, PathState, PortCounters, PortState, StpState};

@@ -66,6 +66,8 @@ pub enum Form {
     Pcapng,
     /// Lines, each of them a record.
     Lines,
+    /// Nothing is written: its figures are part of the report.
+    Nothing,
 }
 
 impl Form {
@@ -84,6 +86,7 @@ impl Form {
                 let end = bytes.iter().position(|&byte| byte == b'\n')?;
                 Some((end + 1, 1))
             }
+            Form::Nothing => None,
         }
     }
 }

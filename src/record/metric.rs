@@ -70,9 +70,9 @@ metrics! {
     /// How long a frame that had come waited for the tool itself.
     Lag: Phase, "ns", "lag" => "lag_ns";
     /// From the sending of a ping until the VM of the run that it is for has read it; with `--one-way`.
-    Forward: Phase, "ns", "forward" => "forward_ns";
+    Forward: Run, "ns", "forward" => "forward_ns";
     /// From then until its reply is read; with `--one-way`.
-    Backward: Phase, "ns", "backward" => "backward_ns";
+    Backward: Run, "ns", "backward" => "backward_ns";
     /// The rtt between VMs of the same leaf of a tree of bridges.
     WithinLeaf: Run, "ns", "within_leaf" => "rtt_within_leaf_ns";
     /// The rtt between VMs of different leaves.

@@ -234,9 +234,10 @@ impl Recorder {
 
     /// A ping due at `due` took these nanoseconds to the VM that it was for, and its reply the others from there.
     pub fn one_way(&mut self, due: Instant, (forward, backward): (u64, u64)) {
-        let phase = self.phase_at(due);
-        phase.record(Metric::Forward, forward);
-        phase.record(Metric::Backward, backward);
+        if self.phase_at(due).counted {
+            self.record(Metric::Forward, forward);
+            self.record(Metric::Backward, backward);
+        }
     }
 
     /// The reply to a ping due at `due` came after that to a later one.

@@ -91,6 +91,7 @@ pub fn slower(slower: u64) -> Report {
     recorder.leased(5_000_000);
     recorder.booted(7_000_000);
     recorder.refused(45_000);
+    recorder.one_way(Instant::from_nanos(0), (4_000, 5_000));
     recorder.released(9_000);
     moved(&mut recorder);
     recorder.dropped_many(DropReason::UnknownEthertype, 3);

@@ -502,3 +502,15 @@ fn a_lab_that_is_not_the_runs_own_is_refused_before_anything_is_touched() {
     run.signal(nix::sys::signal::Signal::SIGINT);
     run.wait();
 }
+
+#[test]
+fn floods_are_counted_for_a_report_that_is_not_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("floods.json");
+    let words =
+        "--vms 3 --ping vm0:absent --count 1 --timeout 10ms --count-floods --quiet --output";
+    let run = Lab::new().tap_reactor(&format!("{words} {}", file.display()));
+    run.expect_status(1);
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(report["floods"][0]["kind"], "arp_request", "{report}");
+}

@@ -722,9 +722,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         ),
     switch("one-way")
         .place(Output, Run)
-        .help("Measure the way there and the way back of pings between VMs, each by itself")
+        .help("Measure the way there and the way back of pings apart")
         .details(
-            "Histograms forward and backward, by one clock, for all flows whose both ends are in this process. Takes one clock \
+            "Histograms forward and backward, by one clock, of flows whose ends are both VMs of this process. Takes one clock \
              reading a ping more.",
         ),
     switch("count-floods")
