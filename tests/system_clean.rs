@@ -506,8 +506,10 @@ fn a_vm_takes_few_system_calls() {
         }
         stops / 2
     };
+    // How often it waits, and polls, depends on who else has the processor: the least is what it takes.
+    let least = |vms: u32| (0..3).map(|_| calls(vms)).min().unwrap_or_default();
     // Four times 32, which are made together.
-    let (few, more) = (calls(288), calls(416));
+    let (few, more) = (least(288), least(416));
     let of_a_vm = f64::from(more - few) / 128.0;
     // It opens a TAP, names it, asks for its index, has it polled and persist, tells the watch of drops, and closes it. All
     // else is shared. What debugging checks is that a descriptor is open before it closes it.

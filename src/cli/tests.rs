@@ -9,7 +9,7 @@ use proptest::sample::select;
 use std::time::Duration;
 
 use tap_reactor::experiment::options::{Kind, option};
-use tap_reactor::fabric::INSTRUMENTS;
+use tap_reactor::fabric::{Form, INSTRUMENTS};
 use tap_reactor::load::Pacing;
 
 use super::*;
@@ -419,9 +419,10 @@ fn a_value_that_is_no_text_is_refused() {
     }
 }
 
-/// The flags of the instruments that write to a file, or are a switch.
+/// The flags of the instruments that write something: to a file, or where a switch says.
 fn instruments(is_switch: bool) -> impl Iterator<Item = String> {
-    let kinds = INSTRUMENTS.iter().map(|kind| option(kind.name).unwrap());
+    let write = INSTRUMENTS.iter().filter(|kind| kind.form != Form::Nothing);
+    let kinds = write.map(|kind| option(kind.name).unwrap());
     let kinds = kinds.filter(move |option| (option.kind == Kind::Switch) == is_switch);
     kinds.map(|option| format!("--{}", option.name))
 }

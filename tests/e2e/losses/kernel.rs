@@ -59,7 +59,7 @@ const OF_BRIDGES: &[Cause] = &[
         "its port is locked",
     ),
     (
-        &["bridge fdb replace 02:00:0a:4d:00:03 dev tap2 master static"],
+        &["bridge fdb replace 02:00:0a:4d:00:03 dev tap2 master static sticky"],
         "delivered_elsewhere request vm2",
         "the forwarding table has it at vm2",
     ),
@@ -69,7 +69,7 @@ const OF_BRIDGES: &[Cause] = &[
         "the forwarding table has the destination at the bridge itself",
     ),
     (
-        &["bridge fdb replace 02:00:0a:4d:00:03 dev tap0 master static"],
+        &["bridge fdb replace 02:00:0a:4d:00:03 dev tap0 master static sticky"],
         "in_bridge request vm0",
         "the forwarding table has the destination at the port that it comes by",
     ),
