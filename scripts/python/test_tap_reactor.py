@@ -6,7 +6,6 @@ python3 -m unittest discover scripts/python
 import inspect
 import os
 import pathlib
-import re
 import unittest
 
 from tap_reactor import Lab, LabError, Report
@@ -81,7 +80,7 @@ class LabTest(unittest.TestCase):
         with start("--fabric", "sim", "--vms", "2", "--ping", "vm0:vm1", "--count", "1", "--stay") as lab:
             paths = lab.get_description()["paths"].values()
         operations = {operation["operationId"] for path in paths for operation in path.values()}
-        names = {re.sub("[A-Z]", lambda found: "_" + found[0].lower(), operation) for operation in operations}
+        names = {"".join("_" + c.lower() if c.isupper() else c for c in operation) for operation in operations}
         methods = {name for name, _ in inspect.getmembers(Lab, inspect.isfunction)}
         self.assertEqual(names - methods, set())
 
