@@ -5,6 +5,7 @@
 //! [`Hypervisor::next_step`] until nothing is due, sends the frames that either returns, and sleeps until
 //! [`Hypervisor::next_deadline`].
 
+mod by_ping;
 mod command;
 mod drop_reason;
 mod ending;

@@ -4,12 +4,11 @@
 //! the reply is read.
 
 use super::Hypervisor;
-use super::loss::{Bounded, Key};
+use super::by_ping::{Bounded, Key};
 use crate::fabric::Fabric;
 use crate::record::Way;
 use crate::time::Instant;
 use crate::vm::{PingId, VmId};
-use crate::wire::ProbeHead;
 
 /// Pings that have turned and are kept, the last ones. Those whose replies are lost stay until others need the room.
 const MAX_TURNED: usize = 1 << 16;
@@ -28,13 +27,10 @@ impl<F: Fabric> Hypervisor<F> {
     /// `vm` has read `frame` at `now`.
     #[cold]
     pub(super) fn note_turn(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
-        let Some(head) = ProbeHead::parse(frame) else {
+        let Some((key, Way::Request, _)) = self.ping_in(frame) else {
             return;
         };
-        let Some((key, Way::Request)) = self.ping_of(&head) else {
-            return;
-        };
-        if self.station(head.destination_mac) != Some(vm) {
+        if self.target_of_ping(key) != Some(vm) {
             return;
         }
         if let Some(OneWay(turned)) = self.one_way.as_deref_mut()

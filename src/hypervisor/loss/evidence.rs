@@ -1,40 +1,15 @@
 //! What is known of frames of pings that did not arrive, until the pings end.
 
-use super::bounded::Bounded;
+use crate::hypervisor::by_ping::{Bounded, Key};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{PingId, SessionId, VmId};
+use crate::vm::VmId;
 
 /// Pings of which facts are kept. Of one that is answered after all, or of none of the run's, they stay until others need the
 /// room.
 const MAX_PINGS: usize = 1 << 16;
 /// Facts of one ping; a flooded frame is dropped in many places.
 const MAX_FACTS_OF_PING: usize = 8;
-
-/// A ping by what its frames say: its source, and the identifier and the sequence number on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(in crate::hypervisor) struct Key(u64);
-
-impl Key {
-    pub(super) const fn new(source: VmId, identifier: u16, sequence: u16) -> Key {
-        Key((source.0 as u64) << 32 | (identifier as u64) << 16 | sequence as u64)
-    }
-
-    /// The VM that sends the ping.
-    pub(super) const fn source(self) -> VmId {
-        VmId((self.0 >> 32) as u32)
-    }
-
-    /// The session of the ping, which is the identifier on the wire.
-    pub(super) const fn session(self) -> SessionId {
-        SessionId((self.0 >> 16) as u16)
-    }
-
-    /// That of a ping of `source`.
-    pub(in crate::hypervisor) const fn of(source: VmId, ping: PingId) -> Key {
-        Key::new(source, ping.session.0, ping.sequence as u16)
-    }
-}
 
 /// How much a fact says of its ping.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::evidence::{Fact, Key, Strength};
+use super::evidence::{Fact, Strength};
 use super::obstacle::{Ends, link_down, obstacle};
 use super::{Count, Failed};
 use crate::fabric::{Explained, Fabric, Impairment, Notice, PathState};
 use crate::hypervisor::Hypervisor;
+use crate::hypervisor::by_ping::Key;
 use crate::load::FlowId;
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::time::Instant;

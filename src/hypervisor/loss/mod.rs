@@ -5,7 +5,6 @@
 //! ping of which nothing is known is explained by what stands in its way then, as ports and forwarding tables show it; and at
 //! the end of the run, by what was counted. Answered pings take no part in it.
 
-mod bounded;
 mod elimination;
 mod evidence;
 mod explain;
@@ -19,10 +18,9 @@ use std::str::FromStr;
 
 use rustc_hash::FxHashMap;
 
-pub(super) use self::bounded::Bounded;
 use self::evidence::Evidence;
-pub(super) use self::evidence::Key;
 use super::Hypervisor;
+use super::by_ping::{Bounded, Key};
 use crate::fabric::{Fabric, PathState};
 use crate::load::FlowId;
 use crate::record::{Attribution, Cause, LossMethod, Place, Way};

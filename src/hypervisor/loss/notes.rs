@@ -1,15 +1,16 @@
 //! Takes note of what happens to frames of pings.
 
-use super::evidence::{Fact, Key, Strength, elsewhere};
+use super::evidence::{Fact, Strength, elsewhere};
 use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
 use super::obstacle::{fits, link_down};
 use crate::fabric::{Direction, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
+use crate::hypervisor::by_ping::Key;
 use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, Vm, VmId};
-use crate::wire::{LinkHead, MacAddr, ProbeHead, packet_length};
+use crate::wire::{LinkHead, packet_length};
 
 impl<F: Fabric> Hypervisor<F> {
     /// The TAP of `vm` did not take a frame.
@@ -143,44 +144,6 @@ impl<F: Fabric> Hypervisor<F> {
             false => Strength::Elsewhere,
         };
         self.note(key, ping.at, (what, strength));
-    }
-
-    /// The ping of a frame, the part of it that the frame is, and the hardware addresses that it goes from and to, if its source is a
-    /// VM of the run.
-    fn ping_in(&self, frame: &[u8]) -> Option<(Key, Way, [MacAddr; 2])> {
-        if let Some(head) = ProbeHead::parse(frame) {
-            let (key, way) = self.ping_of(&head)?;
-            return Some((key, way, [head.source_mac, head.destination_mac]));
-        }
-        let head = LinkHead::parse(frame)?;
-        let (mac, way) = match head.is_request {
-            true => (head.source_mac, Way::Request),
-            false => (head.destination_mac, Way::Reply),
-        };
-        let source = self.station(mac)?;
-        let ping = self.vm(source)?.link_ping(head.target)?;
-        let macs = [head.source_mac, head.destination_mac];
-        Some((Key::of(source, ping), way, macs))
-    }
-
-    /// The ping of a frame and the part of it that the frame is, if its source is a VM of the run.
-    pub(in crate::hypervisor) fn ping_of(&self, head: &ProbeHead) -> Option<(Key, Way)> {
-        let (mac, way) = match head.is_request {
-            true => (head.source_mac, Way::Request),
-            false => (head.destination_mac, Way::Reply),
-        };
-        let stolen = self.thefts.iter().filter(|_| way == Way::Reply);
-        let owner = stolen.filter(|(address, _)| *address == head.destination);
-        let owner = owner.map(|(_, owner)| *owner).next();
-        let source = owner.or_else(|| self.station(mac))?;
-        Some((Key::new(source, head.identifier, head.sequence), way))
-    }
-
-    /// The VM that the ping is for; `None` if it is none of the run's.
-    fn target_of_ping(&self, key: Key) -> Option<VmId> {
-        let slot = self.slots.get(key.source().index())?.as_ref()?;
-        let flow = slot.flows.get(usize::from(key.session().0))?;
-        self.flows.get(flow.index())?.target
     }
 
     fn note(&mut self, key: Key, at: Instant, (what, strength): (Attribution, Strength)) {

@@ -19,7 +19,7 @@ fn ways(text: &str) -> [(u64, u64, u64); 3] {
 
 #[test]
 fn unequal_delays_come_out_of_the_way_that_they_were_put_in() {
-    for probe in ["icmp", "udp"] {
+    for probe in ["icmp", "udp", "arp"] {
         let text = format!(
             "fabric = 'sim'\nvms = 2\nping = 'vm0:vm1'\ninterval = '10ms'\ncount = 100\nresolve = 'static'\nprobe = '{probe}'\n"
         );

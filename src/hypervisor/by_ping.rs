@@ -1,17 +1,46 @@
-//! Values by ping, in bounded memory.
+//! Which ping a frame is of, and values by ping in bounded memory.
 
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::evidence::Key;
+use super::Hypervisor;
+use crate::fabric::Fabric;
+use crate::record::Way;
+use crate::vm::{PingId, SessionId, VmId};
+use crate::wire::{LinkHead, MacAddr, ProbeHead};
+
+/// A ping by what its frames say: its source, and the identifier and the sequence number on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Key(u64);
+
+impl Key {
+    pub(super) const fn new(source: VmId, identifier: u16, sequence: u16) -> Key {
+        Key((source.0 as u64) << 32 | (identifier as u64) << 16 | sequence as u64)
+    }
+
+    /// The VM that sends the ping.
+    pub(super) const fn source(self) -> VmId {
+        VmId((self.0 >> 32) as u32)
+    }
+
+    /// The session of the ping, which is the identifier on the wire.
+    pub(super) const fn session(self) -> SessionId {
+        SessionId((self.0 >> 16) as u16)
+    }
+
+    /// That of a ping of `source`.
+    pub(super) const fn of(source: VmId, ping: PingId) -> Key {
+        Key::new(source, ping.session.0, ping.sequence as u16)
+    }
+}
 
 /// Values of the pings that one was kept of last.
 ///
 /// They lie in the order in which they came, so that a new one, and the oldest, which makes room for it, are where the last ones
 /// were; by key there are only their numbers.
 #[derive(Debug)]
-pub(in crate::hypervisor) struct Bounded<T> {
+pub(super) struct Bounded<T> {
     /// The values, the oldest first; some have been taken since.
     values: VecDeque<Option<(Key, T)>>,
     /// The number of the first of them.
@@ -22,7 +51,7 @@ pub(in crate::hypervisor) struct Bounded<T> {
 
 impl<T> Bounded<T> {
     /// Keeps nothing yet, and up to `limit` values.
-    pub(in crate::hypervisor) fn new(limit: usize) -> Bounded<T> {
+    pub(super) fn new(limit: usize) -> Bounded<T> {
         Bounded {
             values: VecDeque::new(),
             first: 0,
@@ -32,21 +61,21 @@ impl<T> Bounded<T> {
     }
 
     /// Returns the value of `key`.
-    pub(in crate::hypervisor) fn get(&self, key: Key) -> Option<&T> {
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
         let place = self.place(*self.numbers.get(&key)?);
         let (_, value) = self.values.get(place)?.as_ref()?;
         Some(value)
     }
 
     /// The same, to be changed.
-    pub(in crate::hypervisor) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let place = self.place(*self.numbers.get(&key)?);
         let (_, value) = self.values.get_mut(place)?.as_mut()?;
         Some(value)
     }
 
     /// Keeps the value of `key`, in place of the one that it has. The oldest value leaves if there is no room.
-    pub(in crate::hypervisor) fn insert(&mut self, key: Key, value: T) {
+    pub(super) fn insert(&mut self, key: Key, value: T) {
         let number = self.first + self.values.len() as u64;
         self.values.push_back(Some((key, value)));
         if let Some(before) = self.numbers.insert(key, number) {
@@ -65,7 +94,7 @@ impl<T> Bounded<T> {
     }
 
     /// Takes the value of `key`.
-    pub(in crate::hypervisor) fn remove(&mut self, key: Key) -> Option<T> {
+    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
         let number = self.numbers.remove(&key)?;
         let value = self.take(number);
         self.drop_taken();
@@ -98,10 +127,49 @@ impl<T> Bounded<T> {
     }
 }
 
+impl<F: Fabric> Hypervisor<F> {
+    /// The ping of a frame, the part of it that the frame is, and the hardware addresses that it goes from and to, if its source is a
+    /// VM of the run.
+    pub(super) fn ping_in(&self, frame: &[u8]) -> Option<(Key, Way, [MacAddr; 2])> {
+        if let Some(head) = ProbeHead::parse(frame) {
+            let (key, way) = self.ping_of(&head)?;
+            return Some((key, way, [head.source_mac, head.destination_mac]));
+        }
+        let head = LinkHead::parse(frame)?;
+        let (mac, way) = match head.is_request {
+            true => (head.source_mac, Way::Request),
+            false => (head.destination_mac, Way::Reply),
+        };
+        let source = self.station(mac)?;
+        let ping = self.vm(source)?.link_ping(head.target)?;
+        let macs = [head.source_mac, head.destination_mac];
+        Some((Key::of(source, ping), way, macs))
+    }
+
+    /// The ping of a frame and the part of it that the frame is, if its source is a VM of the run.
+    pub(super) fn ping_of(&self, head: &ProbeHead) -> Option<(Key, Way)> {
+        let (mac, way) = match head.is_request {
+            true => (head.source_mac, Way::Request),
+            false => (head.destination_mac, Way::Reply),
+        };
+        let stolen = self.thefts.iter().filter(|_| way == Way::Reply);
+        let owner = stolen.filter(|(address, _)| *address == head.destination);
+        let owner = owner.map(|(_, owner)| *owner).next();
+        let source = owner.or_else(|| self.station(mac))?;
+        Some((Key::new(source, head.identifier, head.sequence), way))
+    }
+
+    /// The VM that the ping is for; `None` if it is none of the run's.
+    pub(super) fn target_of_ping(&self, key: Key) -> Option<VmId> {
+        let slot = self.slots.get(key.source().index())?.as_ref()?;
+        let flow = slot.flows.get(usize::from(key.session().0))?;
+        self.flows.get(flow.index())?.target
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::VmId;
 
     const fn key(number: u32) -> Key {
         Key::new(VmId(number), 0, 0)
