@@ -219,17 +219,10 @@ mod tests {
     fn link(index: u32, name: &str, up: bool, master: Option<u32>) -> Link {
         Link {
             index,
-            name: name.to_owned(),
             mac: MacAddr::ZERO,
-            alias: None,
-            group: 0,
-            kind: LinkKind::Tap,
             master,
             up,
-            carrier: true,
-            mtu: 1500,
-            tx_queue_length: 1000,
-            tx_dropped: 0,
+            ..Link::example(name, LinkKind::Tap)
         }
     }
 

@@ -37,6 +37,7 @@ mod neighbour_discovery;
 mod neighbour_request;
 mod plain_echo;
 mod plain_fragment;
+mod plain_head;
 mod probe_head;
 mod router_discovery;
 mod source_mac;

@@ -6,15 +6,14 @@
 
 use std::net::Ipv4Addr;
 
-use etherparse::EtherType;
-
 use super::checksum::{self, Summed};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::icmp::{
     ECHO_FRAME_OVERHEAD, Echo, ICMP_ECHO_HEADER_LENGTH, TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST,
 };
-use super::ipv4::{IPV4_HEADER_LENGTH, PROTOCOL_ICMP, VERSION_4_FIVE_WORDS};
+use super::ipv4::{IPV4_HEADER_LENGTH, PROTOCOL_ICMP};
 use super::mac::MacAddr;
+use super::plain_head::PlainHead;
 
 /// Where the message says what it is.
 const KIND: usize = ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH;
@@ -70,18 +69,15 @@ impl<'a> PlainEcho<'a> {
             return None;
         }
         let head = frame.first_chunk::<ECHO_FRAME_OVERHEAD>()?;
-        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let address =
-            |at: usize| Ipv4Addr::from([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let is_plain = word(12) == EtherType::IPV4.0
-            && head[14] == VERSION_4_FIVE_WORDS
-            && word(20) & !DONT_FRAGMENT == 0
+        let plain = PlainHead(head);
+        let is_plain = plain.is_ipv4()
+            && plain.word(20) & !DONT_FRAGMENT == 0
             && head[23] == PROTOCOL_ICMP
             && head[KIND + 1] == 0;
         if !is_plain {
             return None;
         }
-        let length = ETHERNET_HEADER_LENGTH + usize::from(word(16));
+        let length = ETHERNET_HEADER_LENGTH + usize::from(plain.word(16));
         let frame = frame.get(..length)?;
         let payload = frame.get(ECHO_FRAME_OVERHEAD..)?;
         let ip: &[u8; IPV4_HEADER_LENGTH] = head[ETHERNET_HEADER_LENGTH..].first_chunk()?;
@@ -89,15 +85,16 @@ impl<'a> PlainEcho<'a> {
         if checksum::of(ip) != 0 || checksum::of_message(icmp, sum(payload)) != 0 {
             return None;
         }
-        let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = head;
+        let (destination_mac, source_mac) = plain.macs();
+        let (source, destination) = plain.addresses();
         Some(PlainEcho {
-            destination_mac: MacAddr([d0, d1, d2, d3, d4, d5]),
-            source_mac: MacAddr([s0, s1, s2, s3, s4, s5]),
-            source: address(26),
-            destination: address(30),
+            destination_mac,
+            source_mac,
+            source,
+            destination,
             echo: Echo {
-                identifier: word(38),
-                sequence: word(40),
+                identifier: plain.word(38),
+                sequence: plain.word(40),
                 payload,
             },
             length,

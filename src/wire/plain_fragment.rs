@@ -4,12 +4,11 @@
 
 use std::net::Ipv4Addr;
 
-use etherparse::EtherType;
-
 use super::checksum;
 use super::ethernet::ETHERNET_HEADER_LENGTH;
-use super::ipv4::{IPV4_HEADER_LENGTH, VERSION_4_FIVE_WORDS};
+use super::ipv4::IPV4_HEADER_LENGTH;
 use super::mac::MacAddr;
+use super::plain_head::PlainHead;
 
 /// The flag that says that more fragments follow, and the only one that a fragment may have.
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -43,31 +42,28 @@ impl<'a> PlainFragment<'a> {
     #[inline]
     pub fn parse(frame: &'a [u8]) -> Option<PlainFragment<'a>> {
         let head = frame.first_chunk::<{ ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH }>()?;
-        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let address =
-            |at: usize| Ipv4Addr::from([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let position = word(20);
-        let is_plain = position & !OFFSET == MORE_FRAGMENTS
-            && position & OFFSET > 0
-            && word(12) == EtherType::IPV4.0
-            && head[14] == VERSION_4_FIVE_WORDS;
+        let plain = PlainHead(head);
+        let position = plain.word(20);
+        let is_plain =
+            position & !OFFSET == MORE_FRAGMENTS && position & OFFSET > 0 && plain.is_ipv4();
         if !is_plain {
             return None;
         }
-        let end = ETHERNET_HEADER_LENGTH + usize::from(word(16));
+        let end = ETHERNET_HEADER_LENGTH + usize::from(plain.word(16));
         let payload = frame.get(head.len()..end)?;
         let ip: &[u8; IPV4_HEADER_LENGTH] = head.last_chunk()?;
         if checksum::of(ip) != 0 {
             return None;
         }
-        let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = head;
+        let (destination_mac, source_mac) = plain.macs();
+        let (source, destination) = plain.addresses();
         Some(PlainFragment {
-            destination_mac: MacAddr([d0, d1, d2, d3, d4, d5]),
-            source_mac: MacAddr([s0, s1, s2, s3, s4, s5]),
-            source: address(26),
-            destination: address(30),
+            destination_mac,
+            source_mac,
+            source,
+            destination,
             protocol: head[23],
-            identification: word(18),
+            identification: plain.word(18),
             offset: usize::from(position & OFFSET) * 8,
             payload,
         })

@@ -132,6 +132,17 @@ impl Lab {
         self.run(&command)
     }
 
+    /// Fails the test unless tap-reactor refuses each of these command lines, which goes with a part of the one line that it says
+    /// of that.
+    #[track_caller]
+    pub fn expect_refusals(&self, lines: &[(&str, &str)]) {
+        for (words, expected) in lines {
+            let run = self.tap_reactor(words).expect_status(2);
+            assert!(run.stderr.contains(expected), "{words}: {}", run.stderr);
+            assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+        }
+    }
+
     /// Starts a command in this namespace. The process that [`Running::pid`] names is the command itself.
     pub fn start(&self, command: &[&str]) -> Running {
         let inside = ["ip", "netns", "exec", &self.name].into_iter();

@@ -228,7 +228,7 @@ fn what_can_not_be_an_underlay_is_refused_before_anything_is_touched() {
     let host = &hosts.all[0];
     host.ip("link add down0 type veth peer name down1");
     let before = host.identities();
-    for (words, expected) in [
+    host.expect_refusals(&[
         (
             "--underlay gre:1,192.0.2.2",
             "--underlay gre:1,192.0.2.2: expected vxlan:VNI,PEER,…",
@@ -265,11 +265,7 @@ fn what_can_not_be_an_underlay_is_refused_before_anything_is_touched() {
             "--underlay vxlan:1,192.0.2.2 --attach --netns host",
             "cannot be used with --attach",
         ),
-    ] {
-        let run = host.tap_reactor(words).expect_status(2);
-        assert!(run.stderr.contains(expected), "{words}: {}", run.stderr);
-        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
-    }
+    ]);
     assert_eq!(host.identities(), before);
     let run = host
         .tap_reactor(&format!("--underlay {IPV4} --dry-run"))

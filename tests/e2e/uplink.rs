@@ -188,7 +188,7 @@ fn what_can_not_be_an_uplink_is_refused_before_anything_is_touched() {
     host.ip("link set p1 up");
     host.ip("address add 192.0.2.1/24 dev p1");
     let before = host.identities();
-    for (words, expected) in [
+    host.expect_refusals(&[
         (
             "--uplink eth7",
             "there is no such interface where the program was started; expected one such as ",
@@ -236,11 +236,7 @@ fn what_can_not_be_an_uplink_is_refused_before_anything_is_touched() {
             "--rank 0/2 --meet /tmp/m --uplink up0 --host-address 10.77.0.1/16",
             "--host-address on joined labs cannot be used with several ranks: the bridge of each rank would have it",
         ),
-    ] {
-        let run = host.tap_reactor(words).expect_status(2);
-        assert!(run.stderr.contains(expected), "{words}: {}", run.stderr);
-        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
-    }
+    ]);
     assert_eq!(host.identities(), before);
 }
 

@@ -62,6 +62,27 @@ pub struct Link {
     pub tx_dropped: u64,
 }
 
+#[cfg(test)]
+impl Link {
+    /// A link that does not exist, and that is up.
+    pub(in crate::system) fn example(name: &str, kind: LinkKind) -> Link {
+        Link {
+            index: 7,
+            name: name.to_owned(),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            alias: None,
+            group: 0,
+            kind,
+            master: None,
+            up: true,
+            carrier: true,
+            mtu: 1500,
+            tx_queue_length: 1000,
+            tx_dropped: 0,
+        }
+    }
+}
+
 /// Attribute numbers of `linux/if_link.h`.
 mod attribute {
     pub(in crate::system) const ADDRESS: u16 = 1;

@@ -148,18 +148,8 @@ impl ExistingLink {
     pub fn example(name: &str, mtu: u32, addresses: &[&str]) -> ExistingLink {
         ExistingLink {
             link: Link {
-                index: 7,
-                name: name.to_owned(),
-                mac: crate::wire::MacAddr([2, 0, 0, 0, 0, 1]),
-                alias: None,
-                group: 0,
-                kind: LinkKind::Other,
-                master: None,
-                up: true,
-                carrier: true,
                 mtu,
-                tx_queue_length: 1000,
-                tx_dropped: 0,
+                ..Link::example(name, LinkKind::Other)
             },
             addresses: addresses.iter().map(|of| of.parse().unwrap()).collect(),
         }

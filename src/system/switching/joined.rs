@@ -203,18 +203,8 @@ impl ExistingBridge {
         let addresses = addresses.iter().map(|address| address.parse().unwrap());
         ExistingBridge {
             link: Link {
-                index: 7,
-                name: name.to_owned(),
-                mac: MacAddr([2, 0, 0, 0, 0, 1]),
-                alias: None,
-                group: 0,
-                kind: LinkKind::Bridge,
-                master: None,
-                up: true,
-                carrier: true,
                 mtu,
-                tx_queue_length: 1000,
-                tx_dropped: 0,
+                ..Link::example(name, LinkKind::Bridge)
             },
             ports,
             addresses: addresses.collect(),

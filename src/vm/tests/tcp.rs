@@ -29,20 +29,7 @@ fn segment(destination: MacAddr, over_ipv6: bool, header: TcpHeader, payload: &[
 }
 
 fn bench() -> Bench {
-    let mut config = VmConfig::new(MAC, IP);
-    config.ipv6 = Some(Ipv6Config {
-        interface: Some(Ipv6Interface {
-            address: IP6,
-            prefix_length: 64,
-        }),
-        probe: false,
-        slaac: false,
-        dhcp: false,
-        report: Duration::ZERO,
-        gateway: None,
-        announce: None,
-    });
-    Bench::with(config)
+    Bench::with(ipv6::config())
 }
 
 #[test]

@@ -13,20 +13,7 @@ const PORT: u16 = 9_000;
 
 /// A VM that pings its peer by UDP, and knows it.
 fn bench(over_ipv6: bool) -> Bench {
-    let mut config = VmConfig::new(MAC, IP);
-    config.ipv6 = Some(Ipv6Config {
-        interface: Some(Ipv6Interface {
-            address: IP6,
-            prefix_length: 64,
-        }),
-        probe: false,
-        slaac: false,
-        dhcp: false,
-        report: Duration::ZERO,
-        gateway: None,
-        announce: None,
-    });
-    let mut bench = Bench::with(config);
+    let mut bench = Bench::with(ipv6::config());
     let destination = match over_ipv6 {
         true => PEER6.into(),
         false => PEER.into(),
