@@ -8,11 +8,10 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::Session;
-use super::kind::{Over, Row};
+use super::kind::{Over, Row, ToBuild};
 use crate::time::Instant;
 use crate::vm::neighbour::Heard;
-use crate::vm::{Event, PingId, Reaction, SessionConfig, SessionId, Transmit, Vm};
-use crate::wire::MacAddr;
+use crate::vm::{Event, PingId, Reaction, SessionId, Transmit, Vm};
 
 /// The row of ARP.
 pub(super) const ROW: Row = Row {
@@ -39,10 +38,9 @@ pub(super) struct LinkProbes {
 impl Vm {
     fn link_request(
         &mut self,
-        now: Instant,
-        ping: PingId,
-        config: &SessionConfig,
-        _: MacAddr,
+        ToBuild {
+            now, ping, config, ..
+        }: ToBuild<'_>,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
         let request = self.solicit(now, config.destination, None, buffer)?;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::MAX_OUTSTANDING;
-use super::kind::{Over, Row};
+use super::kind::{Over, Row, ToBuild};
 use super::payload::{self, Contents};
 use crate::time::Instant;
 use crate::vm::ipv4::Requests;
@@ -55,14 +55,10 @@ fn request(
 
 impl Vm {
     /// Builds the request of a ping, and keeps its template for the next one if it fits the link.
-    fn echo_request(
-        &mut self,
-        now: Instant,
-        ping: PingId,
-        config: &SessionConfig,
-        mac: MacAddr,
-        buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    fn echo_request(&mut self, to_build: ToBuild<'_>, buffer: &mut [u8]) -> Option<Transmit> {
+        let ToBuild {
+            ping, config, mac, ..
+        } = to_build;
         match config.destination {
             IpAddr::V4(destination) => {
                 let template = self.ipv4_echo_template(ping.session, config, destination, mac)?;
@@ -73,9 +69,7 @@ impl Vm {
                 }
                 Some(request)
             }
-            IpAddr::V6(destination) => {
-                self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
-            }
+            IpAddr::V6(destination) => self.ipv6_echo_request(to_build, destination, buffer),
         }
     }
 
@@ -134,13 +128,16 @@ impl Vm {
 
     fn ipv6_echo_request(
         &self,
-        now: Instant,
-        ping: PingId,
-        config: &SessionConfig,
+        to_build: ToBuild<'_>,
         destination: Ipv6Addr,
-        mac: MacAddr,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
+        let ToBuild {
+            now,
+            ping,
+            config,
+            mac,
+        } = to_build;
         let request = Icmpv6EchoRequest {
             envelope: self.ipv6_envelope(now, config, destination, mac)?,
             identifier: identifier(ping.session),

@@ -13,9 +13,19 @@ use crate::time::Instant;
 use crate::vm::{PingId, Transmit, Vm};
 use crate::wire::{MacAddr, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
 
-/// Builds the request of a ping whose frame goes to a hardware address. It may be larger than the link carries. `None` when
-/// the VM has no address, or the buffer is too short.
-type Build = fn(&mut Vm, Instant, PingId, &SessionConfig, MacAddr, &mut [u8]) -> Option<Transmit>;
+/// A ping whose request is to be built.
+#[derive(Clone, Copy)]
+pub(super) struct ToBuild<'a> {
+    pub(super) now: Instant,
+    pub(super) ping: PingId,
+    pub(super) config: &'a SessionConfig,
+    /// Where the frame goes.
+    pub(super) mac: MacAddr,
+}
+
+/// Builds the request of a ping, which may be larger than the link carries. `None` when the VM has no address, or the buffer is too
+/// short.
+type Build = fn(&mut Vm, ToBuild<'_>, &mut [u8]) -> Option<Transmit>;
 
 /// One kind of probe.
 pub(super) struct Row {

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::arp::LinkProbes;
+use self::kind::ToBuild;
 pub use self::kind::{Probe, ProbeKind};
 use self::members::Members;
 pub use self::members::{MAX_MEMBERS, MemberId};
@@ -262,20 +263,25 @@ impl Vm {
         let session = self.sessions.get(usize::from(ping.session.0));
         let config = session.ok_or(Unsent::NoRoute)?.config;
         let build = config.probe.kind.row().build;
+        let to_build = ToBuild {
+            now,
+            ping,
+            config: &config,
+            mac,
+        };
         let length = ETHERNET_HEADER_LENGTH + whole_length(&config);
         let cut = self.cut_to(now, config.destination);
         let is_carried = length <= ETHERNET_HEADER_LENGTH + usize::from(cut.mtu);
         if is_carried || config.options.dont_fragment {
-            let request = build(self, now, ping, &config, mac, buffer).ok_or(Unsent::NoRoute)?;
+            let request = build(self, to_build, buffer).ok_or(Unsent::NoRoute)?;
             return match is_carried {
                 true => Ok(request),
                 false => Err(Unsent::FragmentationNeeded),
             };
         }
         // Where its fragments are cut from.
-        let write = |vm: &mut Vm, space: &mut [u8]| {
-            build(vm, now, ping, &config, mac, space).map(|request| request.ping)
-        };
+        let write =
+            |vm: &mut Vm, space: &mut [u8]| build(vm, to_build, space).map(|request| request.ping);
         match self.cut(cut, length, write) {
             Ok(true) => self.fragmenter.next(buffer).ok_or(Unsent::NoRoute),
             Ok(false) => Err(Unsent::NoRoute),

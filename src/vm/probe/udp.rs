@@ -5,14 +5,12 @@
 
 use std::net::IpAddr;
 
-use super::kind::{Over, Row};
+use super::kind::{Over, Row, ToBuild};
 use super::payload::{self, Contents};
 use super::{MAX_OUTSTANDING, Session};
 use crate::time::Instant;
-use crate::vm::{Event, Ignored, PingId, ProbeKind, SessionConfig, SessionId, Transmit, Vm};
-use crate::wire::{
-    MacAddr, UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, write_ipv6_udp, write_udp,
-};
+use crate::vm::{Event, Ignored, PingId, ProbeKind, SessionId, Transmit, Vm};
+use crate::wire::{UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, write_ipv6_udp, write_udp};
 
 /// The row of UDP.
 pub(super) const ROW: Row = Row {
@@ -37,14 +35,13 @@ const fn number(session: SessionId, sequence: u64) -> u64 {
 }
 
 impl Vm {
-    fn udp_request(
-        &mut self,
-        now: Instant,
-        ping: PingId,
-        config: &SessionConfig,
-        mac: MacAddr,
-        buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    fn udp_request(&mut self, to_build: ToBuild<'_>, buffer: &mut [u8]) -> Option<Transmit> {
+        let ToBuild {
+            now,
+            ping,
+            config,
+            mac,
+        } = to_build;
         let ports = (self.local_port(ping.session)?, config.probe.port);
         let size = config.payload_length;
         let fill = |space: &mut [u8]| {
