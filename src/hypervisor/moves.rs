@@ -346,7 +346,8 @@ impl<F: Fabric> Hypervisor<F> {
     /// Begins the records of a move. Returns its number.
     fn record_move(&mut self, vm: VmId, made: &Relocated, announcement: Announcement) -> usize {
         let mut peers: Vec<FlowId> = Vec::new();
-        if let Some(Some(slot)) = self.slots.get(vm.index()) {
+        let slot = self.slots.get(vm.index()).and_then(Option::as_ref);
+        if let Some(slot) = slot {
             let flows = slot.flows.iter().chain(&slot.targeted_by).copied();
             peers.extend(flows.filter(|flow| {
                 let state = self.flows.get(flow.index());
@@ -374,10 +375,7 @@ impl<F: Fabric> Hypervisor<F> {
         let places = (made.from.to_string(), made.to.to_string());
         let times = (made.began, made.ready);
         let made = Move {
-            pings: self
-                .slots
-                .get(vm.index())
-                .is_some_and(|slot| slot.as_ref().is_some_and(|slot| !slot.flows.is_empty())),
+            pings: slot.is_some_and(|slot| !slot.flows.is_empty()),
             is_told: made.is_introduced,
             gaps: gaps.collect(),
             ..Move::new(vm, places, announcement, times)

@@ -5,6 +5,7 @@
 
 use super::Hypervisor;
 use super::by_ping::{Bounded, Key};
+use super::record_buffer::Entry;
 use crate::fabric::Fabric;
 use crate::record::Way;
 use crate::time::Instant;
@@ -55,8 +56,11 @@ impl<F: Fabric> Hypervisor<F> {
         // What was kept may be of a ping with the same number, 65,536 pings ago, whose reply was lost.
         let turned = turned.remove(Key::of(vm, ping));
         if let Some(turned) = turned.filter(|turned| (sent..=received).contains(turned)) {
-            let ways = (turned.nanos_since(sent), received.nanos_since(turned));
-            self.recorder().one_way(due, ways);
+            self.push_record(Entry::OneWay {
+                due,
+                forward: turned.nanos_since(sent),
+                backward: received.nanos_since(turned),
+            });
         }
     }
 }

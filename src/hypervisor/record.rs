@@ -90,6 +90,10 @@ impl<F: Fabric> Hypervisor<F> {
                 if let Some(since) = slot.booting_since.take() {
                     self.recorder.booted(received.nanos_since(since));
                 }
+                // The reply is the last entry: a pause that shows behind it was before it.
+                if self.one_way.is_some() {
+                    self.record_one_way((vm, ping), due, (sent, received));
+                }
                 self.push_record(Entry::Answered {
                     flow,
                     sequence: ping.sequence,
@@ -97,9 +101,6 @@ impl<F: Fabric> Hypervisor<F> {
                     sent,
                     received,
                 });
-                if self.one_way.is_some() {
-                    self.record_one_way((vm, ping), due, (sent, received));
-                }
             }
             _ => self.record_rare_ping(now, (vm, ping), flow, outcome),
         }

@@ -31,6 +31,12 @@ pub(super) enum Entry {
         sent: Instant,
         received: Instant,
     },
+    /// [`Recorder::one_way`]
+    OneWay {
+        due: Instant,
+        forward: u64,
+        backward: u64,
+    },
     /// [`Recorder::lag`]
     Lag(u64),
 }
@@ -82,6 +88,11 @@ impl RecordBuffer {
                     ready,
                     sent,
                 } => recorder.echo_sent(flow, due, ready, sent),
+                Entry::OneWay {
+                    due,
+                    forward,
+                    backward,
+                } => recorder.one_way(due, (forward, backward)),
                 Entry::Lag(elapsed) => recorder.lag(elapsed),
                 Entry::Answered {
                     flow,
@@ -114,7 +125,7 @@ impl RecordBuffer {
                     sent,
                     received,
                 } => recorder.answered_in_detail(flow, sequence, due, sent, received),
-                Entry::Lag(_) => {}
+                Entry::OneWay { .. } | Entry::Lag(_) => {}
             }
         }
     }

@@ -72,13 +72,16 @@ fn a_plain_echo_request_is_answered_without_a_clock_and_nothing_else_is() {
 #[test]
 fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
     let at = Instant::from_nanos;
-    for (from, across) in [(5, 1), (20, 0)] {
+    for (from, across, is_one_way) in [(5, 1, false), (20, 0, false), (5, 1, true), (20, 0, true)] {
         let mut plan = Experiment::of_vms(2).unwrap();
         plan.lab.neighbours = Neighbours::Static;
         plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
         let mut lab = SimulatedLab::on_switch(plan).unwrap();
         lab.populate(&mut ()).unwrap();
         let hypervisor = lab.hypervisor();
+        if is_one_way {
+            hypervisor.measure_one_way();
+        }
         let phase = Phase::counted(0..1, Pacing::Window(1), 1);
         hypervisor.start(at(0), vec![phase]);
         let mut buffer = vec![0; 2048];
@@ -100,7 +103,10 @@ fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
             answering: 0,
         });
         let paused = hypervisor.recorder().latency(Metric::Paused).summary();
-        assert_eq!(paused.count, across, "a pause from {from}");
+        assert_eq!(paused.count, across, "a pause from {from}, {is_one_way}");
+        let backward = hypervisor.recorder().latency(Metric::Backward).summary();
+        let expected = is_one_way.then_some(6);
+        assert_eq!(backward.max, expected, "a pause from {from}");
     }
 }
 

@@ -32,6 +32,9 @@ pub enum Outside {
     Underlay(Underlay),
 }
 
+/// What to do where the kernel lets this user make no such port.
+const NEEDS_ROOT: &str = "what leads out of the lab needs root";
+
 /// A port to be made.
 pub(super) struct PortPlan<'a> {
     pub(super) name: &'a str,

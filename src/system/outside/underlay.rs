@@ -26,7 +26,7 @@ use super::super::netlink::Netlink;
 use super::super::netlink::link::attributes;
 use super::super::netlink::port::LinkKey;
 use super::super::netlink::requests::{Request, Requests};
-use super::{Home, PortPlan};
+use super::{Home, NEEDS_ROOT, PortPlan};
 use crate::number::whole_number;
 use crate::wire::MacAddr;
 
@@ -374,7 +374,7 @@ fn explain(refusal: super::super::netlink::Refusal, underlay: &Underlay) -> Syst
              a host and --cores for more",
         ),
         Errno::EOPNOTSUPP => error.advise("this kernel has no VXLAN driver: modprobe vxlan"),
-        Errno::EPERM => error.advise("what leads out of the lab needs root"),
+        Errno::EPERM => error.advise(NEEDS_ROOT),
         _ => error,
     }
 }

@@ -12,7 +12,7 @@ use super::super::error::SystemError;
 use super::super::lab_config::LabConfig;
 use super::super::netlink::Netlink;
 use super::super::netlink::link::{Link, LinkKind};
-use super::{Home, PortPlan};
+use super::{Home, NEEDS_ROOT, PortPlan};
 
 /// Broadcasts that wait for the worker by which a macvlan device takes them in (`bc_queue_len_req`, 1000 by default, which a
 /// large lab that resolves its neighbours exceeds).
@@ -135,7 +135,7 @@ impl Home {
                 Errno::EOPNOTSUPP => {
                     error.advise("this kernel has no macvlan driver: modprobe macvlan")
                 }
-                Errno::EPERM => error.advise("what leads out of the lab needs root"),
+                Errno::EPERM => error.advise(NEEDS_ROOT),
                 _ => error,
             }
         })
