@@ -464,7 +464,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Takes in what bridges have learned of moved VMs up to `now`.
     #[cold]
-    pub(super) fn hear_of_tables(&mut self, now: Instant) {
+    pub fn hear_of_tables(&mut self, now: Instant) {
         for event in self.fabric.fdb_events(now) {
             self.hear_of_table(&event);
         }

@@ -395,6 +395,9 @@ impl Reactor {
         // Frames can't wait, and of what has become of links it is known only that it is past.
         if self.has_news_to_look_at(hypervisor) && !has_moved {
             self.look_at_fabric(hypervisor);
+        } else if self.fabric_news.links {
+            // What bridges have learned of a VM that moves was learned before the frames of the next turn.
+            hypervisor.hear_of_tables(self.polled_at);
         }
         if let Some(pause) = self.pauses.look_back() {
             hypervisor.recorder().paused(pause);

@@ -400,8 +400,9 @@ impl Move {
             EndedBy::FdbByController
         } else if before(self.learned_from_announcement).is_some() {
             EndedBy::FdbByAnnouncement
-        } else if before(self.learned).is_some_and(|learned| Some(learned) < self.ready) {
-            // Nobody was looking for first frames yet, and it had announced nothing.
+        } else if before(self.learned).is_some_and(|learned| Some(learned) <= self.ready) {
+            // Nobody was looking for first frames yet, and it had announced nothing: what is heard when the link is ready was learned
+            // before.
             match self.pings {
                 true => EndedBy::FdbByOwnFrame,
                 // It has answered what was flooded.
