@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-9} pings=${2:-100000}
 if [ -z "${TAP_REACTOR:-}" ]; then
-    cargo build --release --locked --quiet
+    cargo build --release --locked
     TAP_REACTOR=target/release/tap-reactor
 fi
 netns=tap-reactor-capture-$$

@@ -26,7 +26,7 @@ loads=(
 )
 
 if [[ -z ${TAP_REACTOR:-} ]]; then
-    cargo build --release --locked --quiet
+    cargo build --release --locked
     TAP_REACTOR=${CARGO_TARGET_DIR:-target}/release/tap-reactor
 fi
 work=$(mktemp -d)

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 rounds=${1:-9} moves=${2:-50}
 command -v g++ >/dev/null || { echo "move.sh: g++ is missing: apt-get install g++" >&2; exit 1; }
 if [ -z "${TAP_REACTOR:-}" ]; then
-    cargo build --release --locked --quiet
+    cargo build --release --locked
     TAP_REACTOR=target/release/tap-reactor
 fi
 work=$(mktemp -d)

@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-5}
 if [ -z "${TAP_REACTOR:-}" ]; then
-    cargo build --release --locked --quiet
+    cargo build --release --locked
     TAP_REACTOR=target/release/tap-reactor
 fi
 netns=tap-reactor-outside-$$

@@ -19,7 +19,7 @@ cd "$(dirname "$0")/.."
 rounds=${1:-5} seconds=${2:-3}
 [ "$(nproc)" -ge 2 ] || { echo "ranks.sh: two processors are needed" >&2; exit 1; }
 if [ -z "${TAP_REACTOR:-}" ]; then
-    cargo build --release --locked --quiet
+    cargo build --release --locked
     TAP_REACTOR=target/release/tap-reactor
 fi
 work=$(mktemp -d)

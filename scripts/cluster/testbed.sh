@@ -15,7 +15,7 @@ fail() {
 if [ -z "${TESTBED:-}" ]; then
     [ "$(id -u)" = 0 ] || fail "expected to be run as root"
     if [ -z "${TAP_REACTOR:-}" ]; then
-        cargo build --release --locked --quiet
+        cargo build --release --locked
         TAP_REACTOR=$PWD/target/release/tap-reactor
     fi
     TAP_REACTOR=$(realpath "$TAP_REACTOR")

@@ -20,7 +20,7 @@ for tool in jq:jq vtysh:frr; do
 done
 [ -x /usr/lib/frr/bgpd ] || fail "/usr/lib/frr/bgpd is missing: apt-get install frr"
 if [ -z "${TAP_REACTOR:-}" ]; then
-    cargo build --release --locked --quiet
+    cargo build --release --locked
     TAP_REACTOR=target/release/tap-reactor
 fi
 hosts=("evpn-a-$$" "evpn-b-$$")
