@@ -410,6 +410,12 @@ impl Experiment {
         }
         Some(pings)
     }
+
+    /// Returns true if the run ends by itself: each phase when its pings are sent or its duration is over.
+    pub fn has_end(&self) -> bool {
+        let mut phases = self.phases.iter();
+        phases.all(|phase| phase.duration.is_some() || phase.load.count.is_some())
+    }
 }
 
 #[cfg(test)]

@@ -66,7 +66,8 @@ fn unsent_because(report: &Report, unresolved: u64) -> &'static str {
 }
 
 /// Returns the shortcomings of a run that was asked to ping, one sentence each. There are none if at least one ping was
-/// sent and every ping sent was answered. An expectation about failed pings alone decides how many may fail.
+/// sent and every ping sent was answered. An expectation about failed pings alone decides how many may fail. `end` is what ended
+/// the run, if that was before its plan was complete.
 pub(super) fn shortcomings(
     experiment: &Experiment,
     report: &Report,
@@ -135,13 +136,16 @@ pub(super) fn shortcomings(
         Some(End::Done | End::Called) | None => None,
     };
     let planned = part.map_or_else(|| experiment.planned_pings(), |part| part.all_pings);
-    if let (Some(why), Some(planned)) = (why, planned)
-        && totals.attempted() < planned
-    {
-        let sent = totals.attempted();
-        amiss.push(format!(
+    let sent = totals.attempted();
+    match (why, planned) {
+        (Some(why), Some(planned)) if sent < planned => amiss.push(format!(
             "{why} when {sent} of {planned} pings had been sent"
-        ));
+        )),
+        // How many there would have been is not known: it depends on the network.
+        (Some(why), None) if experiment.has_end() => amiss.push(format!(
+            "{why} before the run was over, when {sent} pings had been sent"
+        )),
+        _ => {}
     }
     amiss
 }

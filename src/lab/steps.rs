@@ -441,7 +441,8 @@ where
 
     /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
-        let amiss = completeness::shortcomings(&self.plan, report, self.end, expectations);
+        let end = self.end.filter(|_| self.is_interrupted);
+        let amiss = completeness::shortcomings(&self.plan, report, end, expectations);
         self.refusals().into_iter().chain(amiss).collect()
     }
 

@@ -202,6 +202,16 @@ fn a_run_that_is_ended_before_all_was_sent_says_so() {
             Some("SIGTERM came when 3 of 4 pings had been sent"),
         ),
         ("", None),
+        (
+            "duration = \"9s\"",
+            Some("SIGTERM came before the run was over, when 3 pings had been sent"),
+        ),
+        (
+            "[[phase]]\ncount = 1\n[[phase]]\nduration = \"9s\"\ncount = 9",
+            Some("SIGTERM came before the run was over, when 3 pings had been sent"),
+        ),
+        // The last phase has no end.
+        ("[[phase]]\nduration = \"9s\"\n[[phase]]", None),
     ] {
         let amiss = completeness::shortcomings(&planned(plan), &report, end, &[]);
         assert_eq!(amiss.first().map(String::as_str), expected, "{plan}");
