@@ -63,8 +63,6 @@ fn what_ends_the_gap_of_a_move_from_leaf_to_leaf_is_what_the_vm_announced() {
             "--move vm1:leaf1@200ms,announce=na --ipv6 --ping-ipv6",
             "fdb_by_announcement",
         ),
-        // Nobody has asked for the address that a VM without IPv6 does not have: it announces nothing.
-        ("--move vm1:leaf1@200ms,announce=na", "not_ended"),
         ("--move vm1:leaf1@200ms,announce=none", "not_ended"),
         // It pings across the spine, so that its next frame tells where it is.
         (

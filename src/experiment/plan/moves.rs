@@ -11,7 +11,7 @@ use crate::fabric::Place;
 use crate::hypervisor::{PlannedMove, Relocation};
 use crate::number::whole_number;
 use crate::system::{FabricKind, OUTAGE_IS_SIMULATED, Prepared};
-use crate::vm::VmId;
+use crate::vm::{Announcement, VmId};
 
 /// The most moves of a phase, without those that are repeated.
 const MOST_MOVES: usize = 100_000;
@@ -81,6 +81,11 @@ fn check(
     relocation: &Relocation,
     context: &PlanContext<'_>,
 ) -> Result<(), SettingError> {
+    if relocation.announcement == Announcement::Na && context.vm_defaults.ipv6.is_none() {
+        return Err(setting.error(
+            "VMs without IPv6 send no neighbour advertisement; expected --ipv6, or announce=garp|rarp|none",
+        ));
+    }
     if context.are_simulated {
         return Ok(());
     }
@@ -192,7 +197,6 @@ fn time(setting: &Setting, text: &str) -> Result<Duration, SettingError> {
 mod tests {
     use super::*;
     use crate::experiment::{Scenario, plan};
-    use crate::vm::Announcement;
 
     fn planned(lines: &str) -> Result<Vec<PlannedMove>, String> {
         let text = format!("vms = 4\nping = 'vm0:vm3'\ncount = 1\n{lines}");
@@ -282,6 +286,11 @@ mod tests {
             (
                 "move = 'vm3:netns:a'\nnetns = 'a'",
                 "expected a name that is free",
+            ),
+            ("move = 'vm3:port,announce=na'", "expected --ipv6"),
+            (
+                "fabric = 'sim'\nmove = 'vm3:port,announce=na'",
+                "expected --ipv6",
             ),
             ("repeat = 2", "expected --move beside it"),
             ("move = 'vm3:port'\nrepeat = 0", "expected 1 to 100000"),
