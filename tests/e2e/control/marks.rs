@@ -216,8 +216,10 @@ fn what_is_expected_of_marks_decides_and_what_can_not_be_is_refused_beforehand()
 #[test]
 fn what_the_kernel_refuses_to_tell_of_is_said_when_the_run_begins() {
     let lab = Lab::new();
-    // From the end of the set-up on no descriptor is left.
-    let hook = "[ $TAP_REACTOR_EVENT = down ] || prlimit --pid $TAP_REACTOR_PID --nofile=3:";
+    // From the end of the set-up on no descriptor is left, but the one by which this hook is waited for.
+    let hook = "[ $TAP_REACTOR_EVENT = down ] && exit; n=0; \
+                until ls -l /proc/$TAP_REACTOR_PID/fd | grep -q pidfd; do n=$((n + 1)); [ $n -lt 1000 ] || exit 1; done; \
+                prlimit --pid $TAP_REACTOR_PID --nofile=3:";
     let mut command = vec![TAP_REACTOR];
     command.extend(PINGS.split_whitespace());
     command.extend("--fabric none --mark-on route,link --hook".split(' '));
