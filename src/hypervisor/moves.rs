@@ -361,12 +361,14 @@ impl<F: Fabric> Hypervisor<F> {
             let oldest = state.map_or(0, |state| next_ping(state, &self.slots));
             // What was lost before the last answer was lost before.
             let (last, next) = self.recorder.last_answer(flow).unzip();
+            let from = next.map_or(oldest, |next| oldest.max(next));
             Gap {
                 flow,
                 last,
                 first: None,
                 longest: None,
-                next: next.map_or(oldest, |next| oldest.max(next)),
+                from,
+                next: from,
                 lost: 0,
                 late: 0,
                 interval: self.load.interval_of(flow),

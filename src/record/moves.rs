@@ -33,7 +33,7 @@ use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{Announcement, VmId};
 
-/// Peers of all moves together whose gaps are measured, the first ones: 104 bytes each.
+/// Peers of all moves together whose gaps are measured, the first ones: 112 bytes each.
 pub const MAX_GAPS: usize = 1 << 16;
 
 /// Lost pings whose causes may change in the figures of moves, the first ones.
@@ -133,7 +133,9 @@ pub struct Gap {
     /// The longest time between two answers so far in which pings were not answered, as long as it is not known which is the gap;
     /// and the number of the first ping behind its beginning.
     pub longest: Option<(Option<Instant>, Instant, u64)>,
-    /// The number of the first ping that belongs to it.
+    /// The number of the first ping that belongs to the move: the oldest that was under way when it began.
+    pub from: u64,
+    /// The number of the first ping behind the last answer before the gap.
     pub next: u64,
     /// Pings of it that were given up.
     pub lost: u64,
@@ -195,7 +197,7 @@ impl Moves {
         let number = self.moves.len() + self.moves_left_out;
         let unmeasured = self.unmeasured;
         for gap in made.gaps.drain(room.min(made.gaps.len())..) {
-            self.unmeasured_from.entry(gap.flow).or_insert(gap.next);
+            self.unmeasured_from.entry(gap.flow).or_insert(gap.from);
             self.unmeasured = self.unmeasured.saturating_add(1);
         }
         if !is_kept {
@@ -339,7 +341,7 @@ impl Moves {
                 break;
             };
             let lasts = gap.first.is_none_or(|first| due <= first);
-            if sequence >= gap.next && (of.is_none() || lasts) {
+            if sequence >= gap.from && (of.is_none() || lasts) {
                 of = Some((number, peer, lasts));
                 if due >= made.began {
                     break;
@@ -445,6 +447,7 @@ mod tests {
             last: Some(at(last)),
             first: None,
             longest: None,
+            from: next,
             next,
             lost: 0,
             late: 0,
@@ -551,6 +554,18 @@ mod tests {
         let figures: Vec<_> = moves.all().iter().map(|made| made.gaps[0]).collect();
         let lost: Vec<_> = figures.iter().map(|gap| (gap.lost, gap.late)).collect();
         assert_eq!(lost, [(2, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn a_ping_is_lost_in_a_move_also_if_one_sent_after_it_and_before_the_move_is_answered() {
+        let mut moves = Moves::default();
+        moves.add(made(1_000, vec![gap(0, 990, 7)]));
+        // Replies were held while the VM moved: that to 7 was sent while it was gone, that to 8 later.
+        moves.passed((FlowId(0), 8), at(995), at(1_500));
+        moves.passed((FlowId(0), 9), at(1_400), at(1_900));
+        moves.failed(FlowId(0), (6, at(970)), Cause::Unknown);
+        moves.failed(FlowId(0), (7, at(985)), Cause::Unknown);
+        assert_eq!(moves.all()[0].gaps[0].lost, 1);
     }
 
     #[test]

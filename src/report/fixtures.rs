@@ -30,6 +30,7 @@ fn moved(recorder: &mut Recorder) {
             last: Some(at(1_000)),
             first: None,
             longest: None,
+            from: 0,
             next: 0,
             lost: 0,
             late: 0,

@@ -284,6 +284,36 @@ fn pings_that_are_lost_belong_to_the_move_before_them() {
 }
 
 #[test]
+fn every_ping_that_a_move_costs_is_told_whatever_delays_replies() {
+    for (delay, outage) in [(0, 1_000), (2_000, 1_000), (5_000, 1_000), (3_000, 8_000)] {
+        let micros = Duration::from_micros;
+        let (mut lab, mut only) = pinging(MS, false);
+        let rule = Rule {
+            words: String::new(),
+            vms: 1..=1,
+            direction: Direction::Out,
+            to: None,
+            profile: Profile {
+                delay: Some(Delay::constant(micros(delay))),
+                ..Profile::default()
+            },
+        };
+        lab.carry_out(Command::Impair(vec![rule])).unwrap();
+        let relocation = Relocation {
+            outage: micros(outage),
+            ..Relocation::to(Place::Leaf(1))
+        };
+        only.moves = vec![planned(micros(20_500), relocation)];
+        carry(&mut lab, vec![only]);
+        let moves = moves(&mut lab);
+        let failed = lab.hypervisor().recorder().totals().failed();
+        let case = format!("replies held for {delay} µs, an outage of {outage} µs");
+        assert!(failed > 0, "{case}");
+        assert_eq!(moves[0].gaps[0].lost, failed, "{case}");
+    }
+}
+
+#[test]
 fn a_frame_that_a_vm_sends_while_its_port_carries_nothing_is_dropped_with_a_reason() {
     let mut switch = Switch::new(MS);
     let filter = RxFilter {
