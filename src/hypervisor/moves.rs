@@ -17,6 +17,8 @@ use crate::vm::{Announcement, VmId};
 const ANNOUNCEMENT_BYTES: usize = 256;
 /// The default of [`Relocation::interval`], after which QEMU repeats its first announcement for the first time.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
+/// So long after a move drops are put down to it that nothing else explains.
+const SETTLES: Duration = Duration::from_millis(100);
 /// The default of [`Relocation::every`].
 const MOVE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -233,6 +235,20 @@ impl<F: Fabric> Hypervisor<F> {
     #[inline]
     pub fn is_any_under_way(&self) -> bool {
         !self.moves.under_way.is_empty()
+    }
+
+    /// Returns true if `vm` was moving at `at`, or had been ready so little before that bridges may not have known it.
+    pub(super) fn was_moving(&self, vm: VmId, at: Instant) -> bool {
+        let Some((number, _)) = self.moves.last.get(&vm) else {
+            return false;
+        };
+        let made = self
+            .recorder
+            .moves()
+            .and_then(|moves| moves.all().get(*number));
+        made.is_some_and(|made| {
+            made.began <= at && made.ready.is_none_or(|ready| at <= ready + SETTLES)
+        })
     }
 
     /// Returns what came of the last move of `vm` that was [under way](super::Outcome::Moving), or why it was not made; `None` as

@@ -113,7 +113,11 @@ impl<F: Fabric> Hypervisor<F> {
                     }
                 }
                 Some(found) => (what.place, what.why) = (found.place, found.why),
-                None => {}
+                None => {
+                    let moving = [destination, source].into_iter();
+                    let mut moving = moving.filter(|vm| self.was_moving(*vm, drop.at));
+                    what.why = moving.next().map(Why::Moving).or(what.why);
+                }
             }
         }
         // Copies of a question for a hardware address come to all others as well, whatever becomes of it.

@@ -167,6 +167,8 @@ pub enum Why {
     State(&'static str),
     /// The forwarding table has the destination at the port of this VM.
     ForwardedTo(VmId),
+    /// This VM was moving: ports and forwarding tables were not what they were before or are now.
+    Moving(VmId),
 }
 
 impl fmt::Display for Why {
@@ -181,6 +183,7 @@ impl fmt::Display for Why {
             Why::Impairment(impairment) => f.write_str(impairment.words()),
             Why::State(words) => f.write_str(words),
             Why::ForwardedTo(vm) => write!(f, "the forwarding table has it at {vm}"),
+            Why::Moving(vm) => write!(f, "{vm} was moving"),
         }
     }
 }

@@ -66,7 +66,10 @@ impl Rows {
         let has_room = self.0.len() < limit || self.0.contains_key(&to);
         // There are a few of these for each cause.
         let is_plain = matches!(to.place, Place::Tool | Place::Unknown)
-            && !matches!(to.why, Some(Why::Kernel(..) | Why::ForwardedTo(_)));
+            && !matches!(
+                to.why,
+                Some(Why::Kernel(..) | Why::ForwardedTo(_) | Why::Moving(_))
+            );
         let row = match has_room || is_plain {
             true => to,
             false => to.without_place(),
@@ -125,6 +128,17 @@ impl Losses {
                 rows.add(taken, to, MAX_FLOW_ROWS);
             }
         }
+    }
+
+    /// The pings that failed so far, by cause; those that were not sent in time are left out.
+    pub(super) fn failed_by_cause(&self) -> BTreeMap<Cause, u64> {
+        let mut causes = BTreeMap::new();
+        for (to, pings) in &self.rows.0 {
+            if to.cause != Attribution::UNSENT.cause {
+                *causes.entry(to.cause).or_default() += pings;
+            }
+        }
+        causes
     }
 
     pub(super) fn set_method(&mut self, method: LossMethod, why: String) {
