@@ -235,10 +235,11 @@ impl<F> Instrumented<F> {
         self.misbehave_mut().refuse(now, vm, what, why);
     }
 
-    /// Returns true if the link of `vm` was down at `at`, not long ago, because it misbehaves.
-    pub fn was_link_down(&self, vm: VmId, at: Instant) -> bool {
+    /// Returns true if the link of `vm` was down at `at`, not long ago, because it misbehaves, or had come up within
+    /// `settling` before.
+    pub fn was_link_down(&self, vm: VmId, at: Instant, settling: Duration) -> bool {
         self.misbehave()
-            .is_some_and(|misbehave| misbehave.was_link_down(vm, at))
+            .is_some_and(|misbehave| misbehave.was_link_down(vm, at, settling))
     }
 
     /// Returns the VMs that misbehave.
@@ -501,7 +502,13 @@ impl<F: Fabric> Instrumented<F> {
                     let frame = misbehave.made(length);
                     self.write_shown(impair.as_mut(), now, vm, frame) == Write::Sent
                 }
-                Act::Link(up) => self.fabric.set_link(vm, up).is_ok(),
+                Act::Link(up) => {
+                    let is_set = self.fabric.set_link(vm, up).is_ok();
+                    if up {
+                        misbehave.link_came_up(vm, self.fabric.time_after(now));
+                    }
+                    is_set
+                }
             };
             if !is_taken {
                 misbehave.refused(vm);
@@ -539,8 +546,12 @@ impl<F: Fabric> Instrumented<F> {
         let misbehave = self.edge.as_mut()?.misbehave.as_mut()?;
         let (misbehaviour, is_down) = misbehave.end(now, vm)?;
         self.set_watched();
-        if is_down && self.fabric.set_link(vm, true).is_err() {
-            self.misbehave_mut().refused(vm);
+        if is_down {
+            if self.fabric.set_link(vm, true).is_err() {
+                self.misbehave_mut().refused(vm);
+            }
+            let since = self.fabric.time_after(now);
+            self.misbehave_mut().link_came_up(vm, since);
         }
         Some(misbehaviour)
     }

@@ -3,6 +3,7 @@
 //! What each does is [`Misbehaving`]'s. Here the frames of all of them pass, and what they have done is kept for the report.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -68,29 +69,6 @@ pub(super) struct Misbehave {
     downs: VecDeque<(VmId, Instant, Option<Instant>)>,
     /// The frame that was made last, or changed before it is sent.
     scratch: Vec<u8>,
-}
-
-/// Takes note that the link of `vm` goes up, or down, at `now`.
-fn turned(
-    downs: &mut VecDeque<(VmId, Instant, Option<Instant>)>,
-    vm: VmId,
-    now: Instant,
-    up: bool,
-) {
-    let open =
-        |(of, _, until): &&mut (VmId, Instant, Option<Instant>)| *of == vm && until.is_none();
-    match up {
-        true => downs
-            .iter_mut()
-            .rev()
-            .find(open)
-            .into_iter()
-            .for_each(|last| last.2 = Some(now)),
-        false => downs.push_back((vm, now, None)),
-    }
-    if downs.len() > MAX_DOWNS {
-        downs.pop_front();
-    }
 }
 
 #[derive(Debug)]
@@ -188,9 +166,6 @@ impl Misbehave {
             return None;
         }
         let is_down = active.misbehaving.end(now);
-        if is_down {
-            turned(&mut self.downs, vm, now, true);
-        }
         if let Some(record) = record {
             record.ended = Some(now);
         }
@@ -201,6 +176,12 @@ impl Misbehave {
 
     /// Drops what is left of `vm`, which stops.
     pub(super) fn forget(&mut self, vm: VmId) {
+        self.downs
+            .retain(|(of, _, until)| *of != vm || until.is_some());
+        self.drop_active(vm);
+    }
+
+    fn drop_active(&mut self, vm: VmId) {
         if let Some(mut active) = self.active.remove(&vm) {
             active.misbehaving.drop_held();
             self.keep(&active);
@@ -223,7 +204,7 @@ impl Misbehave {
     fn forget_if_over(&mut self, vm: VmId) {
         let is_over = |active: &Active| active.misbehaving.is_over();
         if self.active.get(&vm).is_some_and(is_over) {
-            self.forget(vm);
+            self.drop_active(vm);
         }
     }
 
@@ -299,17 +280,33 @@ impl Misbehave {
         }
         let misbehaving = &mut self.active.get_mut(&vm)?.misbehaving;
         let act = misbehaving.poll(now, &mut self.scratch);
-        if let Some(Act::Link(up)) = act {
-            turned(&mut self.downs, vm, now, up);
+        if let Some(Act::Link(false)) = act {
+            self.link_went_down(vm, now);
         }
         self.forget_if_over(vm);
         Some((vm, act?))
     }
 
-    /// Returns true if the link of `vm` was down at `at`, not long ago, because it flaps.
-    pub(super) fn was_link_down(&self, vm: VmId, at: Instant) -> bool {
+    fn link_went_down(&mut self, vm: VmId, now: Instant) {
+        self.downs.push_back((vm, now, None));
+        if self.downs.len() > MAX_DOWNS {
+            self.downs.pop_front();
+        }
+    }
+
+    /// The link of `vm`, which was down because it flaps, is up again since `now`.
+    pub(super) fn link_came_up(&mut self, vm: VmId, now: Instant) {
+        let mut latest_first = self.downs.iter_mut().rev();
+        let open = latest_first.find(|(of, _, until)| *of == vm && until.is_none());
+        if let Some((_, _, until)) = open {
+            *until = Some(now);
+        }
+    }
+
+    /// Returns true if the link of `vm` was down at `at`, not long ago, because it flaps, or had come up within `settling` before.
+    pub(super) fn was_link_down(&self, vm: VmId, at: Instant, settling: Duration) -> bool {
         let lasted = |(of, from, until): &(VmId, Instant, Option<Instant>)| {
-            *of == vm && *from <= at && until.is_none_or(|until| at < until)
+            *of == vm && *from <= at && until.is_none_or(|until| at < until + settling)
         };
         self.downs.iter().any(lasted)
     }

@@ -13,9 +13,9 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, Attribution, DropReason, Drops, ErrorCounts, Interval, Latency, LeanLatency, Links,
-    LossMethod, Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause, Pauses, Response,
-    Responses, Scope, Totals,
+    Addresses, Attribution, Cause, DropReason, Drops, ErrorCounts, Interval, Latency, LeanLatency,
+    Links, LossMethod, Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause, Pauses,
+    Response, Responses, Scope, Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -378,7 +378,23 @@ impl Recorder {
     pub fn attribute(&mut self, flow: FlowId, due: Instant, from: Attribution, to: Attribution) {
         self.attribute_after_move(flow, due, from.cause, to.cause);
         if self.is_counted(due) {
+            if let Some(responses) = self.responses_mut() {
+                responses.attribute(flow, due, from.cause, to.cause);
+            }
             self.attribute_counted(flow, 1, from, to);
+        }
+    }
+
+    /// All lost pings of `flow` of which nothing was known are put down to `to` where moves cost them, and while VMs misbehaved.
+    pub fn attribute_rest(&mut self, flow: FlowId, to: Cause) {
+        let Some(details) = &mut self.details else {
+            return;
+        };
+        if let Some(moves) = &mut details.moves {
+            moves.attribute_all(flow, Cause::Unknown, to);
+        }
+        if let Some(responses) = &mut details.responses {
+            responses.attribute_rest(flow, to);
         }
     }
 
@@ -530,6 +546,7 @@ impl Recorder {
         let so_far = Response {
             answered: totals.received,
             unanswered: totals.failed(),
+            causes: self.losses.failed_by_cause(),
             latency: LeanLatency::from(&self.latency(Metric::Response)),
         };
         let details = self.details.get_or_insert_default();
@@ -865,7 +882,7 @@ impl Recorder {
         if phase.counted {
             self.timeline.failed(now);
             if let Some(responses) = self.responses_mut() {
-                responses.failed(flow, due);
+                responses.failed(flow, due, to.cause);
             }
             let known = (flow.index() < self.flows.len()).then_some(flow);
             self.losses.add(known, 1, to);

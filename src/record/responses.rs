@@ -3,13 +3,20 @@
 //! Windows follow one another: each beginning and each end of a misbehaviour begins another one. A ping belongs to the window in
 //! which it was due. Those of a warm-up are in none, as in all figures of a run.
 
-use super::LeanLatency;
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::{Cause, LeanLatency};
 use crate::fabric::MAX_MISBEHAVIOURS;
 use crate::load::FlowId;
 use crate::time::Instant;
 
 /// Windows at most: each misbehaviour begins two.
 const MAX_WINDOWS: usize = 2 * MAX_MISBEHAVIOURS + 1;
+
+/// Flows and windows whose pings without a known cause are counted apart: what they are put down to may be found out later.
+const MAX_OPEN: usize = 1 << 16;
 
 /// The figures of all windows.
 #[derive(Clone, Debug)]
@@ -18,6 +25,8 @@ pub struct Responses {
     misbehaving: Vec<bool>,
     /// In the order of their beginnings; the first is the time before all misbehaviours.
     windows: Vec<Window>,
+    /// Pings of which no cause is known yet, by flow and the number of the window.
+    open: FxHashMap<(FlowId, usize), u64>,
 }
 
 /// A window.
@@ -37,6 +46,8 @@ pub struct Response {
     pub answered: u64,
     /// Pings that did not.
     pub unanswered: u64,
+    /// What those are put down to.
+    pub causes: BTreeMap<Cause, u64>,
     /// From when each was due to the receipt of its answer.
     pub latency: LeanLatency,
 }
@@ -46,7 +57,22 @@ impl Response {
     pub fn merge(&mut self, other: &Response) {
         self.answered = self.answered.saturating_add(other.answered);
         self.unanswered = self.unanswered.saturating_add(other.unanswered);
+        for (cause, pings) in &other.causes {
+            let sum = self.causes.entry(*cause).or_default();
+            *sum = sum.saturating_add(*pings);
+        }
         self.latency.merge(&other.latency);
+    }
+
+    /// So many pings are put down to `to` in place of `from`, as far as there are any.
+    fn transfer(&mut self, pings: u64, from: Cause, to: Cause) {
+        let Some(of_from) = self.causes.get_mut(&from) else {
+            return;
+        };
+        let pings = pings.min(*of_from);
+        *of_from -= pings;
+        *self.causes.entry(to).or_default() += pings;
+        self.causes.retain(|_, pings| *pings > 0);
     }
 }
 
@@ -75,6 +101,7 @@ impl Responses {
         Responses {
             misbehaving: Vec::new(),
             windows: vec![first],
+            open: FxHashMap::default(),
         }
     }
 
@@ -98,16 +125,46 @@ impl Responses {
 
     /// A ping of `flow`, due at `due`, was answered at `received`.
     pub(super) fn passed(&mut self, flow: FlowId, due: Instant, received: Instant) {
-        if let Some(response) = self.response(flow, due) {
+        if let Some((response, _)) = self.response(flow, due) {
             response.answered = response.answered.saturating_add(1);
             response.latency.record(received.nanos_since(due));
         }
     }
 
-    /// A ping of `flow`, due at `due`, ended otherwise.
-    pub(super) fn failed(&mut self, flow: FlowId, due: Instant) {
-        if let Some(response) = self.response(flow, due) {
+    /// A ping of `flow`, due at `due`, ended otherwise, and is put down to `cause`.
+    pub(super) fn failed(&mut self, flow: FlowId, due: Instant, cause: Cause) {
+        if let Some((response, number)) = self.response(flow, due) {
             response.unanswered = response.unanswered.saturating_add(1);
+            *response.causes.entry(cause).or_default() += 1;
+            let open = (flow, number);
+            if cause == Cause::Unknown
+                && (self.open.len() < MAX_OPEN || self.open.contains_key(&open))
+            {
+                *self.open.entry(open).or_default() += 1;
+            }
+        }
+    }
+
+    /// The ping of `flow` due at `due`, which failed, is put down to `to` in place of `from`.
+    pub(super) fn attribute(&mut self, flow: FlowId, due: Instant, from: Cause, to: Cause) {
+        if let Some((response, number)) = self.response(flow, due) {
+            response.transfer(1, from, to);
+            if from == Cause::Unknown
+                && let Some(open) = self.open.get_mut(&(flow, number))
+            {
+                *open = open.saturating_sub(1);
+            }
+        }
+    }
+
+    /// All pings of `flow` of which no cause was known are put down to `to`.
+    pub(super) fn attribute_rest(&mut self, flow: FlowId, to: Cause) {
+        for number in 0..self.windows.len() {
+            if let Some(pings) = self.open.remove(&(flow, number))
+                && let Some(response) = self.response_in(number, flow)
+            {
+                response.transfer(pings, Cause::Unknown, to);
+            }
         }
     }
 
@@ -116,11 +173,19 @@ impl Responses {
         &self.windows
     }
 
-    fn response(&mut self, flow: FlowId, due: Instant) -> Option<&mut Response> {
+    /// The figures of `flow` in the window of `due`, and the window's number.
+    fn response(&mut self, flow: FlowId, due: Instant) -> Option<(&mut Response, usize)> {
+        let number = self
+            .windows
+            .iter()
+            .rposition(|window| window.begin <= due)?;
+        Some((self.response_in(number, flow)?, number))
+    }
+
+    fn response_in(&mut self, number: usize, flow: FlowId) -> Option<&mut Response> {
         let is_misbehaving = self.misbehaving.get(flow.index());
         let is_misbehaving = is_misbehaving.copied().unwrap_or(false);
-        let mut latest_first = self.windows.iter_mut().rev();
-        let window = latest_first.find(|window| window.begin <= due)?;
+        let window = self.windows.get_mut(number)?;
         Some(match is_misbehaving {
             true => &mut window.misbehaving,
             false => &mut window.others,
@@ -148,7 +213,7 @@ mod tests {
         responses.set_misbehaving(stranger);
         for edge in 0..=edges {
             responses.passed(FlowId(0), at(edge * 10), at(edge * 10 + edge));
-            responses.failed(stranger, at(edge * 10 + 9));
+            responses.failed(stranger, at(edge * 10 + 9), Cause::Impaired);
         }
         let figures = |window: &Window| {
             let Window {
@@ -166,6 +231,35 @@ mod tests {
             assert_eq!(window.begin(), at(edge * 10));
             assert_eq!(figures(window), ((1, 0), (0, 1), Some(edge)));
         }
+    }
+
+    #[test]
+    fn a_lost_ping_is_put_down_to_its_cause_in_the_window_in_which_it_was_due() {
+        let mut responses = Responses::new(Response::default());
+        responses.begin(at(100));
+        let (flow, other) = (FlowId(0), FlowId(1));
+        for due in [10, 20, 110, 120, 130] {
+            responses.failed(flow, at(due), Cause::Unknown);
+        }
+        responses.failed(other, at(140), Cause::Unknown);
+        responses.attribute(flow, at(110), Cause::Unknown, Cause::QueueFull);
+        responses.attribute(flow, at(120), Cause::Late, Cause::InBridge); // it is put down to no such cause
+        responses.attribute_rest(flow, Cause::Filtered);
+        responses.attribute_rest(flow, Cause::InBridge);
+        let causes = |number: usize| {
+            let causes = responses.windows()[number].others.causes.iter();
+            causes
+                .map(|(cause, pings)| (*cause, *pings))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(causes(0), [(Cause::Filtered, 2)]);
+        let mut expected = [
+            (Cause::QueueFull, 1),
+            (Cause::Filtered, 2),
+            (Cause::Unknown, 1),
+        ];
+        expected.sort();
+        assert_eq!(causes(1), expected);
     }
 
     #[test]

@@ -40,6 +40,33 @@ pub struct LossSearchReport {
     pub missed: u64,
 }
 
+/// Pings that were lost to one cause.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CauseReport {
+    /// The cause.
+    pub cause: Cause,
+    /// How many.
+    pub count: u64,
+}
+
+impl From<(Cause, u64)> for CauseReport {
+    fn from((cause, count): (Cause, u64)) -> CauseReport {
+        CauseReport { cause, count }
+    }
+}
+
+/// What pings were lost to, in a cell: the cause if it is one, or how many to each.
+pub(super) fn cause_words(causes: &[CauseReport]) -> String {
+    match causes {
+        [one] => one.cause.to_string(),
+        several => {
+            let several = several.iter();
+            let several = several.map(|of| format!("{} {}", of.cause, count(of.count)));
+            several.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
 impl From<(&Attribution, u64)> for LossReport {
     fn from((of, count): (&Attribution, u64)) -> LossReport {
         LossReport {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::losses::{CauseReport, cause_words};
 use super::units::{count, percent, span, span_or_dash};
 use super::{Report, Table, encoding};
 use crate::fabric::MisbehaviourRecord;
@@ -121,6 +122,9 @@ pub struct ResponseReport {
     pub answered: u64,
     /// Pings that were not.
     pub unanswered: u64,
+    /// What they were lost to, as in `losses`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<CauseReport>,
     /// From when each was due to its answer.
     pub response_ns: LatencySummary,
     /// The histogram of that.
@@ -143,6 +147,7 @@ impl From<Response> for ResponseReport {
         ResponseReport {
             answered: response.answered,
             unanswered: response.unanswered,
+            causes: response.causes.into_iter().map(CauseReport::from).collect(),
             response_ns: latency.summary(),
             response: SparseLatency::from(&latency),
         }
@@ -238,6 +243,11 @@ pub(super) fn others_during(report: &Report, kind: &str) -> ResponseReport {
         sum.merge(&Response {
             answered: during.answered,
             unanswered: during.unanswered,
+            causes: during
+                .causes
+                .iter()
+                .map(|of| (of.cause, of.count))
+                .collect(),
             latency: LeanLatency::from(&during.response.expand()),
         });
     }
@@ -245,7 +255,7 @@ pub(super) fn others_during(report: &Report, kind: &str) -> ResponseReport {
 }
 
 /// The columns of the table of what a misbehaviour did to flows.
-pub(super) const COLUMNS: [&str; 8] = [
+pub(super) const COLUMNS: [&str; 9] = [
     "flows",
     "when",
     "answered",
@@ -254,10 +264,11 @@ pub(super) const COLUMNS: [&str; 8] = [
     "p90",
     "p99",
     "max",
+    "lost to",
 ];
 
 /// The rows of that table.
-pub(super) fn rows(report: &MisbehaviourReport) -> Vec<[String; 8]> {
+pub(super) fn rows(report: &MisbehaviourReport) -> Vec<[String; 9]> {
     let mut rows = Vec::new();
     for (flows, disturbed) in report.flows() {
         if !disturbed.has_pings() {
@@ -275,6 +286,7 @@ pub(super) fn rows(report: &MisbehaviourReport) -> Vec<[String; 8]> {
                 span_or_dash(figures.p90),
                 span_or_dash(figures.p99),
                 span_or_dash(figures.max),
+                cause_words(&of.causes),
             ]);
         }
     }

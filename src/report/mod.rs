@@ -77,13 +77,13 @@ pub use html::{compare_html, html, search_html};
 pub use impairments::ImpairedFrames;
 pub use json::json;
 pub use load::{LoadError, load, parse};
-pub use losses::{LossReport, LossSearchReport};
+pub use losses::{CauseReport, LossReport, LossSearchReport};
 pub use marks::{
     ChangesSummary, MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport,
 };
 pub use merge::merge;
 pub use misbehaviours::{DisturbedReport, MisbehaviourReport, MisbehaviourSummary, ResponseReport};
-pub use moves::{CauseReport, GAPS_TOLD, MoveReport};
+pub use moves::{GAPS_TOLD, MoveReport};
 pub use path_split::{PathSplitReport, StageReport};
 pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};

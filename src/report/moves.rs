@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::losses::{CauseReport, cause_words};
 use super::units::{count, counted, span, span_or_dash};
 use super::{FlowName, Report, Table};
 use crate::escape::escaped;
@@ -79,15 +80,6 @@ pub struct MoveReport {
     pub ended_by: EndedBy,
 }
 
-/// Pings that were lost to one cause.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct CauseReport {
-    /// The cause.
-    pub cause: Cause,
-    /// How many.
-    pub count: u64,
-}
-
 /// Tells moves: of very many gaps those that took longest, in the order of the moves. Returns beside them how many gaps
 /// there are that are not told.
 pub(super) fn told(
@@ -139,10 +131,7 @@ type Told<'a> = (u64, &'a Move, Option<(usize, &'a Gap)>);
 
 /// Causes in the order in which reports list them.
 fn caused(causes: &[(Cause, u64)]) -> Vec<CauseReport> {
-    let mut causes: Vec<CauseReport> = causes
-        .iter()
-        .map(|&(cause, count)| CauseReport { cause, count })
-        .collect();
+    let mut causes: Vec<CauseReport> = causes.iter().map(|&of| CauseReport::from(of)).collect();
     causes.sort_by_key(|of| of.cause);
     causes
 }
@@ -214,14 +203,6 @@ pub(super) fn move_cells(made: &MoveReport) -> [String; 11] {
         (Some(src), Some(dst)) => format!("{src} → {dst}"),
         _ => "–".to_owned(),
     };
-    let causes = made.causes.iter();
-    let causes: Vec<String> = match causes.as_slice() {
-        [one] => vec![one.cause.to_string()],
-        several => several
-            .iter()
-            .map(|of| format!("{} {}", of.cause, count(of.count)))
-            .collect(),
-    };
     [
         format!("{} {}", made.number, made.vm),
         made.from.clone(),
@@ -233,7 +214,7 @@ pub(super) fn move_cells(made: &MoveReport) -> [String; 11] {
         span_or_dash(made.resolution_ns),
         count(made.lost),
         made.ended_by.word().to_owned(),
-        causes.join(", "),
+        cause_words(&made.causes),
     ]
 }
 

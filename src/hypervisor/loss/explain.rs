@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::evidence::{Fact, Strength};
-use super::obstacle::{Ends, link_down, obstacle};
+use super::obstacle::{Ends, obstacle};
 use super::{Count, Failed};
 use crate::fabric::{Explained, Fabric, Impairment, Notice, PathState};
 use crate::hypervisor::Hypervisor;
@@ -11,10 +11,13 @@ use crate::hypervisor::by_ping::Key;
 use crate::load::FlowId;
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{PingId, VmId};
+use crate::vm::{Misbehaviour, PingId, VmId};
 
 /// For so long a state that was read is taken for the present one.
 const STATE_LASTS: Duration = Duration::from_millis(100);
+/// A bridge forwards by a port whose link has come up a moment later (`net/core/link_watch.c`): by then frames for it go to others
+/// only.
+const PORT_RETURNS: Duration = Duration::from_millis(100);
 /// States that are read in that time at most.
 const MAX_STATES: usize = 256;
 
@@ -183,15 +186,19 @@ impl<F: Fabric> Hypervisor<F> {
         {
             let absent = self.absent(flow).filter(|_| may_miss_its_target(fact.what));
             let why = fact.what.why;
-            return Some(absent.map_or(fact.what, |absent| Attribution { why, ..absent }));
+            let what = || self.flapping_or(fact.what, fact.at);
+            return Some(absent.map_or_else(what, |absent| Attribution { why, ..absent }));
         }
         let target = self.flows.get(flow.index()).and_then(|flow| flow.target);
         let was_down = match of_copies {
-            Some(fact) if fact.what.way == Way::Reply => self.was_down(vm, fact.at, Way::Reply),
-            of_request => {
-                let at = of_request.map_or(due, |fact| fact.at);
-                target.and_then(|target| self.was_down(target, at, Way::Request))
+            Some(fact) => {
+                let to = match fact.what.way {
+                    Way::Reply => Some(vm),
+                    _ => target,
+                };
+                to.and_then(|to| self.was_down(to, (fact.at, PORT_RETURNS), fact.what.way))
             }
+            None => target.and_then(|to| self.was_down(to, (due, Duration::ZERO), Way::Request)),
         };
         let in_the_way = self.absent(flow).or(was_down).or_else(|| {
             let target = target?;
@@ -213,10 +220,28 @@ impl<F: Fabric> Hypervisor<F> {
         ))
     }
 
-    /// `vm` has a link that was down at `at`, when a frame was to come to it, because it flaps.
-    fn was_down(&self, vm: VmId, at: Instant, way: Way) -> Option<Attribution> {
-        let was_down = self.fabric.was_link_down(vm, at);
-        was_down.then_some(link_down(way, vm))
+    /// `vm` has a link that was down at `at`, when a frame was to come to it, because it flaps, or had come up so little before.
+    fn was_down(
+        &self,
+        vm: VmId,
+        (at, settling): (Instant, Duration),
+        way: Way,
+    ) -> Option<Attribution> {
+        let was_down = self.fabric.was_link_down(vm, at, settling);
+        was_down.then(|| Attribution {
+            why: Some(Why::State(Misbehaviour::FLAP)),
+            ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
+        })
+    }
+
+    /// The flapping that `what` comes of, which was found at `at`, or `what`.
+    fn flapping_or(&self, what: Attribution, at: Instant) -> Attribution {
+        let of_link = match what.place {
+            Place::Vm(vm) if matches!(what.cause, Cause::Absent | Cause::Refused) => Some(vm),
+            _ => None,
+        };
+        let flapping = of_link.and_then(|vm| self.was_down(vm, (at, Duration::ZERO), what.way));
+        flapping.unwrap_or(what)
     }
 
     /// What stands in the way from one VM to another, of packets of so many bytes.

@@ -76,14 +76,6 @@ impl Recorder {
         }
     }
 
-    /// All lost pings of `flow` of which nothing was known are put down to `to` where moves cost them.
-    pub fn attribute_rest(&mut self, flow: FlowId, to: Cause) {
-        let details = self.details.as_mut();
-        if let Some(moves) = details.and_then(|details| details.moves.as_mut()) {
-            moves.attribute_all(flow, Cause::Unknown, to);
-        }
-    }
-
     pub(super) fn late_after_move(&mut self, flow: FlowId) {
         let details = self.details.as_mut();
         if let Some(moves) = details.and_then(|details| details.moves.as_mut()) {

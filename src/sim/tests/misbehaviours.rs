@@ -7,7 +7,8 @@ use crate::experiment::{self, Scenario};
 use crate::fabric::{Direction, Instrument, Observed};
 use crate::hypervisor::Command;
 use crate::lab::{Lab, SimulatedLab};
-use crate::report::{LossReport, MisbehaviourReport, Report, ResponseReport};
+use crate::record::Cause;
+use crate::report::{CauseReport, LossReport, MisbehaviourReport, Report, ResponseReport};
 use crate::time::Instant;
 use crate::vm::{Flood, Misbehaviour, Misdeed, VmId};
 use crate::wire::{EthernetFrame, Payload};
@@ -102,6 +103,14 @@ fn response_and_losses_are_told_before_during_and_after_of_those_it_hits_and_of_
             let (before, after) = (figures(&flows.before), figures(&flows.after));
             assert_eq!((before, after), (calm(200), calm(500)), "{what}");
             assert_eq!(figures(&flows.during), during, "{what}");
+            let causes: &[CauseReport] = &flows.during.causes;
+            let (lost, by_cause) = (during.1, causes.iter().map(|of| of.count).sum::<u64>());
+            assert_eq!(by_cause, lost, "{what}: {causes:?}");
+            assert!(
+                causes.iter().all(|of| of.cause == Cause::Impaired),
+                "{what}: {causes:?}"
+            );
+            assert!(flows.before.causes.is_empty() && flows.after.causes.is_empty());
         }
         let totals = report.totals;
         assert_eq!(totals.received + totals.failed(), 2000, "{what}");
@@ -640,7 +649,7 @@ fn pings_that_a_misbehaviour_costs_are_put_down_to_what_became_of_their_frames()
         (
             "vm1:flap 100ms/30ms@100ms+200ms",
             before,
-            &[("absent request vm1 its link is down", 60)],
+            &[("impaired request vm1 flap", 60)],
         ),
         (
             "vm0:flap 100ms/30ms@100ms+200ms",
@@ -648,7 +657,7 @@ fn pings_that_a_misbehaviour_costs_are_put_down_to_what_became_of_their_frames()
             &[
                 ("impaired request vm0 flap", 59),
                 // The ping of the instant at which it goes down.
-                ("absent reply vm0 its link is down", 1),
+                ("impaired reply vm0 flap", 1),
             ],
         ),
         // The thief gets what is for the owner: requests, or the replies to the owner's own.

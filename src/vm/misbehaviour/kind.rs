@@ -71,6 +71,9 @@ pub enum Misbehaviour {
 }
 
 impl Misbehaviour {
+    /// The word for [`Misbehaviour::Flap`].
+    pub const FLAP: &'static str = "flap";
+
     /// One of each kind, in the order in which help and errors list them, with what it does where nothing else is said. There is
     /// no default for a time or an address: those are examples.
     pub const DEFAULTS: [Misbehaviour; 12] = [
@@ -97,7 +100,7 @@ impl Misbehaviour {
         match self {
             Misbehaviour::Silent => "silent",
             Misbehaviour::Slow(_) => "slow",
-            Misbehaviour::Flap { .. } => "flap",
+            Misbehaviour::Flap { .. } => Misbehaviour::FLAP,
             Misbehaviour::Steal(_) => "steal",
             Misbehaviour::WrongMac => "wrong-mac",
             Misbehaviour::Flood(flood, _) => flood.name(),
