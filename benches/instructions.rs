@@ -18,7 +18,7 @@ use cable::Pairs;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Pairs of VMs, and the instructions that a ping may take.
-const BUDGETS: [(u32, u64); 2] = [(1, 2400), (100, 2400)];
+const BUDGETS: [(u32, u64); 2] = [(1, 2150), (100, 2150)];
 /// Pings of the shorter run, all pairs together.
 const PINGS: u64 = 20_000;
 

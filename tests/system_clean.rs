@@ -511,9 +511,9 @@ fn a_vm_takes_few_system_calls() {
     // Four times 32, which are made together.
     let (few, more) = (least(288), least(416));
     let of_a_vm = f64::from(more - few) / 128.0;
-    // It opens a TAP, names it, asks for its index, has it polled and persist, tells the watch of drops, and closes it. All
-    // else is shared. What debugging checks is that a descriptor is open before it closes it.
-    let own = if cfg!(debug_assertions) { 8.0 } else { 7.0 };
+    // It opens a TAP, names it, asks for its index, has it polled and persist, and closes it. All else is shared. What debugging
+    // checks is that a descriptor is open before it closes it.
+    let own = if cfg!(debug_assertions) { 7.0 } else { 6.0 };
     assert!(of_a_vm < own + 1.0, "{of_a_vm} system calls for each VM");
 }
 

@@ -3,9 +3,9 @@
 use super::{Latency, LatencySummary, Moments, Totals};
 use crate::time::Instant;
 
-/// One flow's counts and latencies: 176 bytes, and a histogram more where there are few flows.
+/// One flow's counts and latencies: 184 bytes, and a histogram more where there are few flows.
 ///
-/// A mesh of 1,000 VMs has 999,000 flows; at this size they take 168 MiB.
+/// A mesh of 1,000 VMs has 999,000 flows; at this size they take 175 MiB.
 #[derive(Clone, Debug, Default)]
 pub struct FlowRecord {
     totals: Totals,
@@ -114,6 +114,7 @@ impl FlowRecord {
     }
 
     /// Takes in the rtt of a reply; a ping may have several, of which the first answers it.
+    #[inline(always)]
     pub(super) fn answered_again(&mut self, rtt: u64) {
         match &mut self.histogram {
             Some(histogram) => histogram.record(rtt),
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_million_flows_take_a_few_hundred_bytes_each() {
-        assert_eq!(size_of::<FlowRecord>(), 176);
+        assert_eq!(size_of::<FlowRecord>(), 184);
     }
 
     #[test]

@@ -1,16 +1,17 @@
-//! Count, extremes, mean and standard deviation of a series, in forty bytes.
+//! Count, extremes, mean and standard deviation of a series, in 48 bytes.
 
-/// The exact count, least and greatest value, and the running mean and spread of a series of nanoseconds.
+/// The exact count, least and greatest value, and the mean and spread of a series of nanoseconds.
 ///
-/// The mean and the sum of squared deviations are kept by Welford's method, which neither overflows nor cancels as a
-/// sum of squares does ("Note on a Method for Calculating Corrected Sums of Squares and Products", 1962).
-#[derive(Clone, Copy, PartialEq, Debug)]
+/// What is kept are whole numbers, the sum of the values and that of their squares: nothing is rounded before the figures are
+/// asked for, in whatever order values and series are taken in. Together the values last 584 years at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Moments {
     count: u64,
     min: u64,
     max: u64,
-    mean: f64,
-    squared_deviations: f64,
+    sum: u64,
+    /// The sum of the squares, its lower and its upper half: a whole number of 128 bits would lie at multiples of 16 bytes.
+    squares: [u64; 2],
 }
 
 impl Default for Moments {
@@ -19,8 +20,8 @@ impl Default for Moments {
             count: 0,
             min: u64::MAX,
             max: 0,
-            mean: 0.0,
-            squared_deviations: 0.0,
+            sum: 0,
+            squares: [0; 2],
         }
     }
 }
@@ -34,39 +35,38 @@ impl Moments {
             return Moments::default();
         }
         let finite = |value: f64| if value.is_finite() { value } else { 0.0 };
-        Moments {
+        let mut moments = Moments {
             count,
             min,
             max,
-            mean: finite(mean),
-            squared_deviations: finite(stdev * stdev) * count as f64,
-        }
+            sum: (finite(mean) * count as f64).round() as u64,
+            squares: [0; 2],
+        };
+        let (whole, rest) = moments.mean_and_rest();
+        let deviations = finite(stdev * stdev) * count as f64 + moments.left_by(rest);
+        let squares = moments.squares_around(whole, rest);
+        moments.set_squares(squares.saturating_add(deviations.round() as u128));
+        moments
     }
 
     /// Takes in one value.
+    #[inline]
     pub fn record(&mut self, nanos: u64) {
-        self.count = self.count.saturating_add(1);
+        self.count += 1;
         self.min = self.min.min(nanos);
         self.max = self.max.max(nanos);
-        let value = signed(nanos) as f64;
-        let before = value - self.mean;
-        self.mean += before / signed(self.count) as f64;
-        self.squared_deviations += before * (value - self.mean);
+        self.sum = self.sum.saturating_add(nanos);
+        let square = u128::from(nanos) * u128::from(nanos);
+        self.set_squares(self.squares().saturating_add(square));
     }
 
-    /// Takes in every value of `other` (Chan, Golub and LeVeque's pairwise update, 1979).
+    /// Takes in every value of `other`.
     pub fn merge(&mut self, other: &Moments) {
-        if other.count == 0 {
-            return;
-        }
-        let (ours, theirs) = (self.count as f64, other.count as f64);
-        let apart = other.mean - self.mean;
-        self.mean += apart * theirs / (ours + theirs);
-        self.squared_deviations +=
-            other.squared_deviations + apart * apart * ours * theirs / (ours + theirs);
         self.count = self.count.saturating_add(other.count);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
+        self.sum = self.sum.saturating_add(other.sum);
+        self.set_squares(self.squares().saturating_add(other.squares()));
     }
 
     /// How many values there were.
@@ -94,22 +94,49 @@ impl Moments {
 
     /// The mean in nanoseconds, if there was any value.
     pub fn mean(&self) -> Option<f64> {
-        (self.count > 0).then_some(self.mean)
+        (self.count > 0).then(|| {
+            let (whole, rest) = self.mean_and_rest();
+            whole as f64 + rest as f64 / self.count as f64
+        })
     }
 
     /// The standard deviation of these values (not an estimate for others) in nanoseconds, if there was any value.
     pub fn stdev(&self) -> Option<f64> {
-        (self.count > 0).then(|| (self.squared_deviations.max(0.0) / self.count as f64).sqrt())
+        (self.count > 0).then(|| {
+            let (whole, rest) = self.mean_and_rest();
+            // From the whole number below the mean, which no digit is lost by, and then from the mean.
+            let deviations = self
+                .squares()
+                .saturating_sub(self.squares_around(whole, rest));
+            let deviations = deviations as f64 - self.left_by(rest);
+            (deviations.max(0.0) / self.count as f64).sqrt()
+        })
     }
-}
 
-/// The same number where it has a sign: processors convert those to floating point in one instruction, and others in eight. No
-/// span is as long as 292 years, and no series has as many values.
-const fn signed(value: u64) -> i64 {
-    if value > i64::MAX as u64 {
-        i64::MAX
-    } else {
-        value as i64
+    /// The mean, rounded down, and what that leaves of the sum.
+    const fn mean_and_rest(&self) -> (u64, u64) {
+        (self.sum / self.count, self.sum % self.count)
+    }
+
+    /// By how much the squares of all deviations from the mean rounded down, which leaves `rest`, exceed those from the mean.
+    fn left_by(&self, rest: u64) -> f64 {
+        rest as f64 * (rest as f64 / self.count as f64)
+    }
+
+    /// The sum of the squares less that of all deviations from `mean`, which is the mean rounded down and leaves `rest`.
+    fn squares_around(&self, mean: u64, rest: u64) -> u128 {
+        u128::from(mean).saturating_mul(u128::from(self.sum) + u128::from(rest))
+    }
+
+    #[inline]
+    const fn squares(&self) -> u128 {
+        let [low, high] = self.squares;
+        (high as u128) << 64 | low as u128
+    }
+
+    #[inline]
+    const fn set_squares(&mut self, squares: u128) {
+        self.squares = [squares as u64, (squares >> 64) as u64];
     }
 }
 
@@ -134,6 +161,20 @@ mod tests {
                 3_600_000_000_002,
                 3_600_000_000_001.0,
                 1.0,
+            ),
+            (
+                &[3_600_000_000_001; 3],
+                3_600_000_000_001,
+                3_600_000_000_001,
+                3_600_000_000_001.0,
+                0.0,
+            ),
+            (
+                &[3_600_000_000_000, 3_600_000_000_001],
+                3_600_000_000_000,
+                3_600_000_000_001,
+                3_600_000_000_000.5,
+                0.5,
             ),
         ];
         for &(values, min, max, mean, stdev) in table {

@@ -36,6 +36,8 @@ pub struct Interval {
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
     origin: Option<Instant>,
+    /// The end of the current interval; [`Instant::ZERO`] before the first.
+    until: Instant,
     closed: Vec<Interval>,
     /// The current one, but for its latencies.
     open: Interval,
@@ -47,6 +49,7 @@ impl Timeline {
     pub(super) fn new() -> Timeline {
         Timeline {
             origin: None,
+            until: Instant::ZERO,
             closed: Vec::with_capacity(SECONDS),
             open: Interval {
                 length: SECOND,
@@ -112,12 +115,24 @@ impl Timeline {
     }
 
     /// The interval that `now` falls into; one that is over is closed first.
+    #[inline]
     fn at(&mut self, now: Instant) -> &mut Interval {
-        let since = now.nanos_since(*self.origin.get_or_insert(now));
+        if now >= self.until {
+            self.turn(now);
+        }
+        &mut self.open
+    }
+
+    /// Has the current interval be the one that `now` falls into, before which the last one has ended.
+    #[cold]
+    fn turn(&mut self, now: Instant) {
+        let origin = *self.origin.get_or_insert(now);
+        let since = now.nanos_since(origin);
         if since >= self.open.start.saturating_add(self.open.length) {
             self.close(since);
         }
-        &mut self.open
+        let end = self.open.start.saturating_add(self.open.length);
+        self.until = Instant::from_nanos(origin.as_nanos().saturating_add(end));
     }
 
     const fn open_is_used(&self) -> bool {

@@ -230,7 +230,7 @@ fn update_element<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> Re
 }
 
 /// Removes an element of a map.
-fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> Result<(), Errno> {
+pub(super) fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> Result<(), Errno> {
     let element = MapElement {
         map: map.as_raw_fd() as u32,
         key: &raw const *key as u64,
@@ -239,6 +239,23 @@ fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> Result<(), Errno> {
     #[allow(unsafe_code)]
     // SAFETY: the kernel reads a key of the size that the map was made with, which outlives the call.
     unsafe { bpf(MAP_DELETE, &element) }.map(drop)
+}
+
+/// Sets elements of a map, by one system call where the kernel knows how (Linux 5.6); all for which there is room.
+///
+/// # Errors
+/// The first refusal.
+pub(super) fn set_elements<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), Errno> {
+    if keys.len() > 1 && update_elements(map, keys, values).is_ok() {
+        return Ok(());
+    }
+    let each = keys.iter().zip(values);
+    let set = each.map(|(key, value)| update_element(map, key, value));
+    set.fold(Ok(()), Result::and)
 }
 
 /// Sets many elements of a map.
@@ -405,7 +422,7 @@ impl<K: Pod + Eq + Hash> Claims<K> {
         true
     }
 
-    /// Writes what was added into the map, by one system call where the kernel knows how (Linux 5.6).
+    /// Writes what was added into the map.
     ///
     /// # Errors
     /// When the kernel refuses; some of it may be written.
@@ -415,12 +432,7 @@ impl<K: Pod + Eq + Hash> Claims<K> {
             Some((key, claimants.port()))
         });
         let (keys, values): (Vec<K>, Vec<u32>) = claimed.unzip();
-        let map = self.map.fd().as_fd();
-        if keys.len() > 1 && update_elements(map, &keys, &values).is_ok() {
-            return Ok(());
-        }
-        let mut each = keys.iter().zip(&values);
-        each.try_for_each(|(key, value)| update_element(map, key, value))
+        set_elements(self.map.fd().as_fd(), &keys, &values)
     }
 
     pub(super) fn remove(&mut self, key: K, number: u32) {

@@ -1,12 +1,20 @@
 //! Types of the running kernel, as it describes them itself (BTF, `Documentation/bpf/btf.rst` of its source): where the
 //! members of a structure are, and what the numbers of an enumeration mean. Both differ from kernel to kernel.
 //!
-//! Only what is asked for is read out of the five megabytes that there are: 3 ms, and nothing is kept. `aya_obj` has a reader
+//! Only what is asked for is looked at of the five megabytes that there are, in the kernel's own memory where it lets us (Linux
+//! 6.16): to have them copied, a page by each system call, takes most of the time of making a small lab. Nothing is kept. `aya_obj` has a reader
 //! too (`Btf`), by which it could relocate what the program reads (CO-RE); but that makes an object of each of the kernel's
 //! types before it finds one, and keeps to itself what the numbers of an enumeration mean, so that reasons would need this
 //! reader all the same.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use nix::libc::c_void;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::error::SystemError;
 
@@ -34,9 +42,84 @@ mod kind {
     pub(super) const ENUM64: u32 = 19;
 }
 
+/// The kernel's description of its types.
+enum Description {
+    Mapped(Mapping),
+    Read(Vec<u8>),
+}
+
+impl Description {
+    /// Maps it, or reads it where the kernel does not let it be mapped.
+    fn open() -> io::Result<Description> {
+        match Mapping::of(&File::open(FILE)?) {
+            Some(mapping) => Ok(Description::Mapped(mapping)),
+            None => fs::read(FILE).map(Description::Read),
+        }
+    }
+}
+
+impl Deref for Description {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Description::Mapped(mapping) => mapping.bytes(),
+            Description::Read(bytes) => bytes,
+        }
+    }
+}
+
+/// A file of the kernel's that never changes, in memory.
+struct Mapping {
+    start: NonNull<c_void>,
+    length: NonZeroUsize,
+}
+
+impl Mapping {
+    /// `None` if the kernel does not map this file.
+    fn of(file: &File) -> Option<Mapping> {
+        let length = usize::try_from(file.metadata().ok()?.len()).ok()?;
+        let length = NonZeroUsize::new(length)?;
+        #[allow(unsafe_code)]
+        // SAFETY: a mapping at a place of the kernel's choice changes no memory that is in use.
+        let mapped = unsafe {
+            mmap(
+                None,
+                length,
+                ProtFlags::PROT_READ,
+                MapFlags::MAP_PRIVATE,
+                file,
+                0,
+            )
+        };
+        let start = mapped.ok()?;
+        Some(Mapping { start, length })
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        #[allow(unsafe_code)]
+        // SAFETY: so many bytes are mapped until this is dropped, nobody can write them, and the kernel does not either.
+        unsafe {
+            std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length.get())
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        #[allow(unsafe_code)]
+        // SAFETY: nothing refers to the mapping, which is whole, any more.
+        let unmapped = unsafe { munmap(self.start, self.length.get()) };
+        // What was mapped can be unmapped.
+        let _ = unmapped;
+    }
+}
+
 /// The types of a kernel.
 pub(super) struct KernelTypes {
-    bytes: Vec<u8>,
+    bytes: Description,
     /// Where the names begin.
     names: usize,
     /// Where each type begins, by its number from 1 on.
@@ -57,14 +140,14 @@ impl KernelTypes {
     /// If the kernel does not describe its types.
     pub(super) fn read(wanted: &'static [&'static str]) -> Result<KernelTypes, SystemError> {
         let operation = || "read the kernel's types (BTF)";
-        let bytes = fs::read(FILE)
+        let bytes = Description::open()
             .map_err(|error| SystemError::io(format!("{} from {FILE}", operation()), &error))?;
         KernelTypes::parse(bytes, wanted).ok_or_else(|| {
             SystemError::refused(operation(), format!("{FILE} is not as expected of BTF"))
         })
     }
 
-    fn parse(bytes: Vec<u8>, wanted: &'static [&'static str]) -> Option<KernelTypes> {
+    fn parse(bytes: Description, wanted: &'static [&'static str]) -> Option<KernelTypes> {
         if bytes.first_chunk() != Some(&MAGIC) {
             return None;
         }
@@ -262,6 +345,16 @@ mod tests {
     }
 
     #[test]
+    fn the_description_that_is_mapped_is_the_one_that_is_read() {
+        let read = fs::read(FILE).unwrap();
+        // Older kernels map none.
+        if let Some(mapping) = Mapping::of(&File::open(FILE).unwrap()) {
+            assert!(*mapping.bytes() == *read);
+        }
+        assert!(*Description::open().unwrap() == *read);
+    }
+
+    #[test]
     fn no_description_makes_it_fail() {
         let whole = fs::read(FILE).unwrap();
         let mut cut = Vec::new();
@@ -273,7 +366,7 @@ mod tests {
         huge[28..32].copy_from_slice(&[0xff; 4]);
         cut.push(huge);
         for bytes in cut {
-            if let Some(types) = KernelTypes::parse(bytes, &["sk_buff"]) {
+            if let Some(types) = KernelTypes::parse(Description::Read(bytes), &["sk_buff"]) {
                 assert!(types.offset_of("sk_buff", "dev").is_err());
             }
         }

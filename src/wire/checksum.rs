@@ -7,7 +7,7 @@ use etherparse::checksum::u64_16bit_word;
 /// The checksum of `bytes`, in host order. Over bytes that hold their own checksum it is 0 when they are sound.
 #[inline(always)]
 pub(super) fn of(bytes: &[u8]) -> u16 {
-    u16::from_be(u64_16bit_word::ones_complement(add_any(0, bytes)))
+    u16::from_be(complement(add_any(0, bytes)))
 }
 
 /// The sum of bytes that begin at an even offset of what a checksum covers.
@@ -48,14 +48,29 @@ impl Filled for Summed {
 /// The checksum of a header and the payload behind it.
 #[inline(always)]
 pub(super) fn of_message(header: &[u8; 8], payload: Summed) -> u16 {
-    u16::from_be(u64_16bit_word::ones_complement(add(payload.0, header)))
+    u16::from_be(complement(add(payload.0, header)))
 }
 
 /// The checksum of words in host order that are still to be written. (Bytes that were written one by one a moment ago have
 /// to be waited for before they can be added up eight at a time.)
 #[inline(always)]
 pub(super) fn of_words<const N: usize>(words: [u32; N]) -> u16 {
-    u64_16bit_word::ones_complement(words.into_iter().map(u64::from).sum())
+    complement(words.into_iter().map(u64::from).sum())
+}
+
+/// The ones' complement of a sum, its 16-bit words added up, the carry going round.
+///
+/// Written out because [`u64_16bit_word::ones_complement`] takes twice the instructions: a sum and itself with its halves
+/// exchanged add up to the sum of the halves, in the upper half, with the carry from the lower one.
+#[inline(always)]
+const fn complement(sum: u64) -> u16 {
+    complement_of_half((sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32)
+}
+
+/// The same of a sum of 32 bits.
+#[inline(always)]
+const fn complement_of_half(sum: u32) -> u16 {
+    !((sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16)
 }
 
 /// Adds the 16-bit words of `bytes` to `sum`, eight bytes at once, the carry going round (RFC 1071 section 2).
@@ -140,7 +155,7 @@ pub(super) fn of_message_with_pseudo_header(
     let length = (header.len() + length) as u32;
     let sum = u64_16bit_word::add_4bytes(sum, length.to_be_bytes());
     let sum = u64_16bit_word::add_2bytes(sum, [0, protocol]);
-    u16::from_be(u64_16bit_word::ones_complement(sum))
+    u16::from_be(complement(sum))
 }
 
 /// The checksum of `bytes` and of the pseudo-header that UDP over IPv4 sums up with them (RFC 768).
@@ -155,14 +170,13 @@ pub(super) fn with_ipv4_pseudo_header(
     let sum = u64_16bit_word::add_2bytes(sum, [0, protocol]);
     let sum = u64_16bit_word::add_2bytes(sum, (bytes.len() as u16).to_be_bytes());
     let sum = add_any(sum, bytes);
-    u16::from_be(u64_16bit_word::ones_complement(sum))
+    u16::from_be(complement(sum))
 }
 
 /// The checksum after one 16-bit word that it covers has changed from `old` to `new` (RFC 1624, equation 3).
+#[inline]
 pub(super) fn update(checksum: u16, old: u16, new: u16) -> u16 {
-    let sum = u32::from(!checksum) + u32::from(!old) + u32::from(new);
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !(((folded & 0xffff) + (folded >> 16)) as u16)
+    complement_of_half(u32::from(!checksum) + u32::from(!old) + u32::from(new))
 }
 
 /// The checksum field of UDP over IPv4 after an address has changed from `old` to `new`; 0 stands for none.
@@ -232,6 +246,26 @@ mod tests {
         for words in [[0; 5], [0x4500_0054, 0xffff_ffff, 0x4001_0000, 1, u32::MAX]] {
             let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
             assert_eq!(of_words(words), of(&bytes), "{words:x?}");
+        }
+    }
+
+    #[test]
+    fn any_sum_is_folded_as_etherparse_folds_it() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let edges = [
+            0,
+            1,
+            0xffff,
+            0x1_0000,
+            0xffff_ffff,
+            1 << 32,
+            u64::MAX - 1,
+            u64::MAX,
+        ];
+        let random = (0..100_000).map(|_| random.u64(..) >> random.u32(..64));
+        for sum in edges.into_iter().chain(random) {
+            let theirs = u64_16bit_word::ones_complement(sum);
+            assert_eq!(complement(sum), theirs, "{sum:#x}");
         }
     }
 

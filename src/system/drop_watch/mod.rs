@@ -15,13 +15,16 @@
 
 use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, MapData, RingBuf};
 use rustc_hash::FxHashMap;
 
-use super::bpf::{LoadError, Loaded, ProgramKind, attach_to_tracepoint, chain, mac_key, untraced};
+use super::bpf::{
+    LoadError, Loaded, ProgramKind, attach_to_tracepoint, chain, delete_element, mac_key,
+    set_elements, untraced,
+};
 use super::error::SystemError;
 use super::kernel_types::KernelTypes;
 use super::limits::SPARE_VMS;
@@ -82,7 +85,7 @@ pub(super) struct DropWatch {
     events: RingBuf<MapData>,
     missed: Array<MapData, u64>,
     functions: HashMap<MapData, u64, [u8; FUNCTION_BYTES]>,
-    stations: HashMap<MapData, u64, u32>,
+    stations: MapData,
     namespaces: HashMap<MapData, u32, u32>,
     reasons: Reasons,
     /// Functions by their addresses, as far as they were asked for.
@@ -110,7 +113,7 @@ impl DropWatch {
             events: loaded.map("events").map_err(refused)?,
             missed: loaded.map("missed").map_err(refused)?,
             functions: loaded.map("functions").map_err(refused)?,
-            stations: loaded.map("stations").map_err(refused)?,
+            stations: loaded.plain_map("stations").map_err(refused)?,
             namespaces: loaded.map("namespaces").map_err(refused)?,
             reasons,
             named: FxHashMap::default(),
@@ -130,16 +133,19 @@ impl DropWatch {
         })
     }
 
-    /// Has the drops of flooded frames for `mac` told of at the port with that index, too, beside the first.
-    pub(super) fn add_station(&mut self, mac: MacAddr, index: u32) {
+    /// Has the drops of flooded frames for each of these hardware addresses told of at the port with the index beside it, too,
+    /// beside the first.
+    pub(super) fn add_stations(&mut self, ports: impl IntoIterator<Item = (MacAddr, u32)>) {
+        let ports = ports.into_iter().map(|(mac, index)| (mac_key(mac), index));
+        let (keys, indices): (Vec<u64>, Vec<u32>) = ports.unzip();
         // One for which there is no room is told of at the first port alone.
-        let _ = self.stations.insert(mac_key(mac), index, 0);
+        let _ = set_elements(self.stations.fd().as_fd(), &keys, &indices);
     }
 
     /// Forgets a station.
     pub(super) fn remove_station(&mut self, mac: MacAddr) {
         // It may have found no room.
-        let _ = self.stations.remove(&mac_key(mac));
+        let _ = delete_element(self.stations.fd().as_fd(), &mac_key(mac));
     }
 
     /// The drops since the last call. `place_of` finds the port of a device.

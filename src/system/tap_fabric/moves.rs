@@ -583,7 +583,7 @@ impl TapFabric {
         if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
             port.index = index;
             if let Some(watch) = &mut self.drop_watch {
-                watch.add_station(port.mac, index);
+                watch.add_stations([(port.mac, index)]);
             }
         }
         Ok(index)

@@ -96,12 +96,12 @@ impl TapFabric {
             }
             return Err(error);
         }
+        if let Some(watch) = &mut self.drop_watch {
+            watch.add_stations(ports.iter().map(|port| (port.mac, port.index)));
+        }
         for ((vm, _), port) in vms.iter().zip(ports) {
             if self.taps.len() <= vm.index() {
                 self.taps.resize_with(vm.index() + 1, || None);
-            }
-            if let Some(watch) = &mut self.drop_watch {
-                watch.add_station(port.mac, port.index);
             }
             self.taps[vm.index()] = Some(port);
         }

@@ -38,9 +38,8 @@ impl TapFabric {
     /// Listens for dropped frames. The poll reports them.
     pub(super) fn listen_for_drops(&mut self) -> Result<(), SystemError> {
         let mut watch = DropWatch::open((own_namespace()?, MAX_NAMESPACES as u32), self.lab.vms)?;
-        for port in self.taps.iter().flatten() {
-            watch.add_station(port.mac, port.index);
-        }
+        let ports = self.taps.iter().flatten();
+        watch.add_stations(ports.map(|port| (port.mac, port.index)));
         for inode in self.moves.inodes() {
             watch.add_namespace(inode?)?;
         }

@@ -45,7 +45,7 @@ impl Vm {
             contents.insert(Contents::of(payload)).sum()
         })?;
         self.is_plainly_for_us(&echo).then_some(())?;
-        self.may_be_sent(&echo).then_some(())?;
+        self.may_be_a_reply(&echo).then_some(())?;
         let (ping, outcome) =
             self.receive_echo_reply(now, echo.source.into(), &echo.echo, contents?)?;
         Some(Reaction {
@@ -60,6 +60,21 @@ impl Vm {
             && self.vlan.is_none()
             && self.carries(echo.length)
             && self.address() == Some(echo.destination)
+    }
+
+    /// Tells what [`Vm::may_be_sent`] tells; of the replies of one host, that was found out for the first.
+    #[inline]
+    fn may_be_a_reply(&mut self, echo: &PlainEcho<'_>) -> bool {
+        let replier = Some((echo.source, echo.source_mac));
+        let requests = self.ipv4.shortcuts.requests.as_ref();
+        if requests.is_some_and(|requests| requests.replier == replier) {
+            return true;
+        }
+        let may_be = self.may_be_sent(echo);
+        if may_be && let Some(requests) = &mut self.ipv4.shortcuts.requests {
+            requests.replier = replier;
+        }
+        may_be
     }
 
     fn may_be_sent(&self, echo: &PlainEcho<'_>) -> bool {

@@ -56,6 +56,8 @@ pub(super) struct Requests {
     /// The neighbour to which they are handed is taken for reachable until then.
     pub(super) until: Instant,
     pub(super) template: EchoTemplate,
+    /// One who has replied to requests of the VM, and its MAC address: another station, which may be who it says.
+    pub(super) replier: Option<(Ipv4Addr, MacAddr)>,
 }
 
 /// The state of a VM on IPv4.

@@ -96,10 +96,17 @@ impl Vm {
             session,
             until,
             template,
+            replier: None,
         });
         match (&mut self.ipv4.shortcuts.requests, requests) {
             // In place: a VM with many sessions allocates nothing for each of its pings.
-            (Some(kept), Some(requests)) => **kept = requests,
+            (Some(kept), Some(requests)) => {
+                let replier = kept.replier;
+                **kept = Requests {
+                    replier,
+                    ..requests
+                };
+            }
             (kept, requests) => *kept = requests.map(Box::new),
         }
     }

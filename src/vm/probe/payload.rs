@@ -40,10 +40,26 @@ pub(in crate::vm) fn fill(sequence: u64, payload: &mut [u8]) -> Summed {
         return ().sum(payload);
     };
     *head = number;
+    match PATTERN.get(..tail.len()) {
+        Some(pattern) => tail.copy_from_slice(pattern),
+        None => fill_long(tail),
+    }
+    sum(sequence, tail.len())
+}
+
+/// Repeats the pattern where there is more room than for all that is there of it.
+#[inline(never)]
+fn fill_long(tail: &mut [u8]) {
     for chunk in tail.chunks_mut(PATTERN.len()) {
         chunk.copy_from_slice(&PATTERN[..chunk.len()]);
     }
-    sum(sequence, tail.len())
+}
+
+/// Tells if nothing but the pattern is in what is longer than all that is there of it.
+#[inline(never)]
+fn is_long_pattern(tail: &[u8]) -> bool {
+    let mut chunks = tail.chunks(PATTERN.len());
+    chunks.all(|chunk| chunk == &PATTERN[..chunk.len()])
 }
 
 /// The sum of a sequence number and so many bytes of the pattern.
@@ -69,9 +85,9 @@ impl Contents<'_> {
     /// Looks through `payload`.
     #[inline(always)]
     pub(in crate::vm) fn of(payload: &[u8]) -> Contents<'_> {
-        let is_pattern = |tail: &[u8]| {
-            let mut chunks = tail.chunks(PATTERN.len());
-            chunks.all(|chunk| chunk == &PATTERN[..chunk.len()])
+        let is_pattern = |tail: &[u8]| match PATTERN.get(..tail.len()) {
+            Some(pattern) => tail == pattern,
+            None => is_long_pattern(tail),
         };
         let sequence = match payload.split_first_chunk() {
             Some((head, tail)) if is_pattern(tail) => Some(u64::from_be_bytes(*head)),
