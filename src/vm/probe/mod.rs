@@ -1,6 +1,7 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
 mod arp;
+mod datagram;
 mod icmp_echo;
 mod kind;
 mod members;
