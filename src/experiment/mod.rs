@@ -303,7 +303,7 @@ impl Experiment {
             mac,
             mtu: self.lab.mtu,
             // Who starts it knows the time.
-            time_of_day: 0,
+            unix_nanos: 0,
             // Two VMs of a run, and the same VM of two runs, choose differently.
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {

@@ -14,8 +14,8 @@ pub struct VmConfig {
     pub mtu: u16,
     /// Where its random choices start from: two VMs of one run are to have different ones.
     pub seed: u64,
-    /// Milliseconds from midnight UTC to [`crate::time::Instant::ZERO`]: hosts tell each other the time of day (RFC 792).
-    pub time_of_day: u32,
+    /// Nanoseconds from 1970 (UTC) to [`crate::time::Instant::ZERO`]: hosts tell each other the time (RFC 792).
+    pub unix_nanos: u64,
     /// The VLAN that it is in.
     pub vlan: Option<Vlan>,
     /// Its IPv4 part.
@@ -42,7 +42,7 @@ impl VmConfig {
                 announce: None,
                 udp_echo: false,
             },
-            time_of_day: 0,
+            unix_nanos: 0,
             vlan: None,
             ipv6: None,
         }

@@ -117,8 +117,8 @@ impl VmId {
 pub struct Vm {
     mac: MacAddr,
     mtu: u16,
-    /// Milliseconds from midnight UTC to [`Instant::ZERO`].
-    time_of_day: u32,
+    /// Nanoseconds from 1970 (UTC) to [`Instant::ZERO`].
+    unix_nanos: u64,
     vlan: Option<Vlan>,
     random: fastrand::Rng,
     ipv4: Ipv4,
@@ -154,7 +154,7 @@ impl Vm {
             ipv4: Ipv4::new(now, &config, &mut random),
             mac: config.mac,
             mtu: config.mtu,
-            time_of_day: config.time_of_day,
+            unix_nanos: config.unix_nanos,
             vlan: config.vlan,
             neighbours: NeighbourTable::new(&mut random),
             answers: Answers::default(),
@@ -210,6 +210,11 @@ impl Vm {
             IpAddr::V4(_) => self.address().map(IpAddr::V4),
             IpAddr::V6(_) => self.ipv6.as_ref()?.leased().map(IpAddr::V6),
         }
+    }
+
+    /// Nanoseconds since 1970 (UTC) by its clock.
+    const fn unix_nanos(&self, now: Instant) -> u64 {
+        self.unix_nanos.saturating_add(now.as_nanos())
     }
 
     /// Bytes of fragments that it holds.

@@ -77,7 +77,6 @@ impl Vm {
 
     /// Milliseconds since midnight UTC.
     fn time_of_day(&self, now: Instant) -> u32 {
-        let since_zero = now.as_nanos() / 1_000_000;
-        ((u64::from(self.time_of_day) + since_zero) % DAY_MILLIS) as u32
+        (self.unix_nanos(now) / 1_000_000 % DAY_MILLIS) as u32
     }
 }
