@@ -23,6 +23,7 @@ mod nic;
 mod path_mtu;
 mod probe;
 mod redirects;
+mod service;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -63,6 +64,7 @@ pub use probe::{
     ProbeKind, SessionConfig, Unsent,
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
+pub use service::{MAX_STAMP_SESSIONS, StampMode};
 
 use self::answers::Answers;
 use self::fragment::{Fragmenter, Reassembly};
@@ -134,7 +136,7 @@ pub struct Vm {
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
-    /// Echo requests, UDP ones too, that it has answered.
+    /// Echo requests, UDP ones and STAMP test packets too, that it has answered.
     requests_answered: u64,
     /// Somebody is going to ask for the probe in the last frame that it did not act on.
     keeps_ignored: bool,
@@ -160,7 +162,7 @@ impl Vm {
             answers: Answers::default(),
             fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
-            probes: None,
+            probes: Probes::new(&config),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
             requests_answered: 0,

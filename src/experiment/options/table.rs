@@ -260,6 +260,19 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Vms, Run)
         .help("VMs echo datagrams sent to UDP port 7 (RFC 862)")
         .details("On by default where pings by UDP go there."),
+    value(
+        "stamp-reflector",
+        "MODE",
+        OneOf(&["off", "stateless", "stateful"]),
+    )
+    .implies("stateless")
+    .place(Vms, Run)
+    .help("VMs reflect STAMP test packets sent to UDP port 862 (RFC 8762)")
+    .default(Default::Words("off"))
+    .details(
+        "stateless: each reflected packet has the number of the test packet. stateful: those of a session are numbered one after \
+         the other. Test packets of TWAMP Light are reflected, too.",
+    ),
     switch("announce")
         .place(Vms, Run)
         .help("VMs announce their addresses when they start")

@@ -24,8 +24,10 @@ pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::ipv4::Shortcuts;
 use super::neighbour::{Found, Lookup};
 use super::nic::group_mac;
+use super::service::Services;
 use super::{
     DEFAULT_TIME_TO_LIVE, Event, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm,
+    VmConfig,
 };
 use crate::time::Instant;
 use crate::wire::{
@@ -33,13 +35,25 @@ use crate::wire::{
     MacAddr, ProbeHead, QuotedProbe,
 };
 
-/// What few VMs need: the state of kinds of probes other than ICMP echo, and a probe of somebody else's.
+/// What few VMs need: the state of kinds of probes other than ICMP echo, a probe of somebody else's, and services.
 #[derive(Default, Debug)]
 pub(super) struct Probes {
     /// The probe in the last frame that the VM did not act on, until somebody asks for it.
     pub(super) ignored: Option<ProbeHead>,
     ports: Ports,
     link: LinkProbes,
+    pub(super) services: Services,
+}
+
+impl Probes {
+    /// Those of a VM that starts. Boxed, from the first need on: most VMs have none.
+    pub(super) fn new(config: &VmConfig) -> Option<Box<Probes>> {
+        let services = Services::new(config)?;
+        Some(Box::new(Probes {
+            services,
+            ..Probes::default()
+        }))
+    }
 }
 
 /// The outcome of starting a ping.
