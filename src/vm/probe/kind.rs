@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::datagram::Datagram;
-use super::{SessionConfig, arp, icmp_echo, udp};
+use super::{SessionConfig, arp, icmp_echo, stamp, udp};
 use crate::time::Instant;
 use crate::vm::{PingId, Transmit, Vm};
 use crate::wire::{MacAddr, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
@@ -113,6 +113,8 @@ probe_kinds! {
     Icmp => icmp_echo,
     /// UDP to a port where whatever is sent comes back (RFC 862).
     Udp => udp,
+    /// STAMP test packets, which a reflector sends back (RFC 8762).
+    Stamp => stamp,
     /// ARP requests, over IPv6 neighbour solicitations (RFC 826, RFC 4861).
     Arp => arp,
 }

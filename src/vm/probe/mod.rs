@@ -8,6 +8,7 @@ mod members;
 pub(super) mod payload;
 mod ports;
 mod session;
+mod stamp;
 mod udp;
 
 use std::collections::VecDeque;
