@@ -224,7 +224,7 @@ impl Vm {
             return PingStart::Refused;
         };
         let destination = open.config.destination;
-        let is_numbered = open.config.probe.kind.is_numbered();
+        let kind = open.config.probe.kind;
         let ping = PingId {
             session,
             sequence: open.open(now, due),
@@ -233,10 +233,12 @@ impl Vm {
             return PingStart::Transmit(request);
         }
         let (transmit, unsent) = match self.next_hop(now, destination) {
-            _ if !is_numbered => match self.probe_request(now, ping, MacAddr::BROADCAST, buffer) {
-                Ok(request) => (Some(request), Unsent::NoRoute),
-                Err(unsent) => (None, unsent),
-            },
+            _ if !kind.is_numbered() => {
+                match self.probe_request(now, ping, MacAddr::BROADCAST, buffer) {
+                    Ok(request) => (Some(request), Unsent::NoRoute),
+                    Err(unsent) => (None, unsent),
+                }
+            }
             None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
                 found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {
