@@ -13,7 +13,7 @@ use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::ranks::Rank;
 use crate::system::{FabricKind, Neighbours, NetnsChoice, Outside, Prepared, Sharing};
 use crate::topology::outside_name;
-use crate::vm::{Probe, VmId};
+use crate::vm::{Probe, StampMode, VmId};
 
 /// The most VMs or flows that are listed one by one; the rest is counted.
 const LINES: usize = 20;
@@ -276,6 +276,14 @@ fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
         (vm_defaults.dad, "probe for duplicates of their addresses"),
         (vm_defaults.announce, "announce their addresses"),
         (vm_defaults.udp_echo, "echo datagrams to UDP port 7"),
+        (
+            vm_defaults.stamp_reflector == Some(StampMode::Stateless),
+            "reflect STAMP test packets to UDP port 862",
+        ),
+        (
+            vm_defaults.stamp_reflector == Some(StampMode::Stateful),
+            "reflect STAMP test packets to UDP port 862, and number them by session",
+        ),
         (
             slaac,
             "take IPv6 addresses and a router from advertisements",

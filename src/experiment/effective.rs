@@ -6,12 +6,13 @@ use std::time::Duration;
 use humantime::format_duration;
 use ipnet::Ipv4Net;
 
-use super::options::{self, Kind, OptionSpec, Scope, option};
+use super::options::{self, Default, Kind, OptionSpec, Scope, option};
 use super::plan::joined_bridge;
 use super::scenario::Scenario;
 use super::settings::{PACING, Setting, Settings, span};
 use super::{AddressPlan, Experiment};
 use crate::number::{number, whole_number};
+use crate::vm::StampMode;
 
 /// The scenario that `experiment` was made from, all that was left open filled in. What is done with the figures is not part
 /// of it.
@@ -66,8 +67,9 @@ fn fill_run(settings: &mut Settings) {
 
 /// Writes a setting in its canonical form, or its default where it has no value.
 fn fill(settings: &mut Settings, option: &OptionSpec, default: Option<String>) {
-    // The word that says that such an option is not to be says what its default does.
-    if !option.is_on_or_off() && settings.get(option.name).is_some_and(Setting::is_off) {
+    // The word that says that such an option is not to be says what its default does, unless that depends.
+    let depends = option.is_on_or_off() || matches!(option.default, Default::Words(_));
+    if !depends && settings.get(option.name).is_some_and(Setting::is_off) {
         settings.retain(|name| name != option.name);
     }
     let text = match settings.get(option.name) {
@@ -129,6 +131,8 @@ fn decided(settings: &mut Settings, experiment: &Experiment) {
     }
     settings.set("dad", [vm_defaults.dad]);
     settings.set("udp-echo", [vm_defaults.udp_echo]);
+    let stamp_reflector = vm_defaults.stamp_reflector.map_or("off", StampMode::name);
+    settings.set("stamp-reflector", [stamp_reflector]);
     settings.set("ipv6", [vm_defaults.ipv6.is_some()]);
     if let Some(plan) = vm_defaults.ipv6 {
         settings.set("subnet6", [plan.subnet]);

@@ -33,8 +33,8 @@ use crate::hypervisor::{AttributeLoss, Change, FindNeighbours, MarkOn, Phase};
 use crate::load::Target;
 use crate::system::LabConfig;
 use crate::vm::{
-    Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, Probe, VmConfig,
-    VmId,
+    Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, Probe,
+    StampMode, VmConfig, VmId,
 };
 use crate::wire::{MacAddr, Vlan};
 
@@ -97,6 +97,8 @@ pub struct VmDefaults {
     pub announce: bool,
     /// True if a VM echoes datagrams sent to UDP port 7 (RFC 862).
     pub udp_echo: bool,
+    /// A VM reflects STAMP test packets to UDP port 862 (RFC 8762), and how.
+    pub stamp_reflector: Option<StampMode>,
     /// Header fields of their pings.
     pub ping: PingOptions,
     /// The settings for IPv6, if they speak it.
@@ -303,7 +305,8 @@ impl Experiment {
             mac,
             mtu: self.lab.mtu,
             // Who starts it knows the time.
-            time_of_day: 0,
+            unix_nanos: 0,
+            stamp_reflector: vm_defaults.stamp_reflector,
             // Two VMs of a run, and the same VM of two runs, choose differently.
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {

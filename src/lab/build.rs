@@ -9,7 +9,7 @@ use crate::load::{FlowId, Target};
 use crate::record::{ByGroup, DropReason, Limits, Recorder};
 use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
 use crate::system::{self, Neighbours, allocated_bytes, memory_use};
-use crate::time::{Instant, unix_millis};
+use crate::time::{Instant, unix_nanos};
 use crate::topology::Topology;
 use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOptions, SessionConfig};
 
@@ -29,12 +29,9 @@ pub(super) fn recorder(experiment: &Experiment) -> Recorder {
     recorder
 }
 
-/// Milliseconds from midnight UTC to [`Instant::ZERO`]; 0 on a machine that does not know.
-pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
-    const DAY: u64 = 24 * 60 * 60 * 1000;
-    let since_zero = now.as_nanos() / 1_000_000;
-    let at_zero = unix_millis().unwrap_or(0).saturating_sub(since_zero);
-    (at_zero % DAY) as u32
+/// Nanoseconds from 1970 (UTC) to [`Instant::ZERO`]; 0 on a machine that does not know.
+pub(super) fn unix_nanos_at_zero(now: Instant) -> u64 {
+    unix_nanos().unwrap_or(0).saturating_sub(now.as_nanos())
 }
 
 /// Returns the memory that each of `vms` VMs has taken since the process had `before` bytes; `None` if the kernel does not

@@ -12,8 +12,8 @@ pub trait Driver<F: Fabric> {
     /// Returns the present time.
     fn now(&self) -> Instant;
 
-    /// Returns the time of day at [`Instant::ZERO`], in milliseconds since midnight UTC.
-    fn time_of_day_at_zero(&self) -> u32;
+    /// Returns the time at [`Instant::ZERO`], in nanoseconds since 1970 (UTC).
+    fn unix_nanos_at_zero(&self) -> u64;
 
     /// Returns a handle of the poll, with which the pipes of instruments are registered; `None` in virtual time, which polls
     /// none.

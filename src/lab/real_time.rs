@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::build::time_of_day_at_zero;
+use super::build::unix_nanos_at_zero;
 use super::control::{MOST_CAPTURES, listen};
 use super::meeting::Meeting;
 use super::steps::not_told_of_drops;
@@ -148,8 +148,8 @@ impl Driver<TapFabric> for RealTime {
         MonotonicClock.now()
     }
 
-    fn time_of_day_at_zero(&self) -> u32 {
-        time_of_day_at_zero(MonotonicClock.now())
+    fn unix_nanos_at_zero(&self) -> u64 {
+        unix_nanos_at_zero(MonotonicClock.now())
     }
 
     fn pipes(&mut self) -> Result<Option<PollHandle>, SystemError> {

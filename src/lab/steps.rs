@@ -230,7 +230,7 @@ where
     /// Returns the configuration of a VM of the plan that starts about now.
     fn vm_config(&self, index: usize) -> Option<VmConfig> {
         Some(VmConfig {
-            time_of_day: self.driver.time_of_day_at_zero(),
+            unix_nanos: self.driver.unix_nanos_at_zero(),
             ..self.plan.vm_config(index)?
         })
     }

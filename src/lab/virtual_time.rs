@@ -152,8 +152,8 @@ impl<F: Fabric<Error = Infallible>> Driver<F> for VirtualTime {
         self.now
     }
 
-    /// It is midnight where time is virtual.
-    fn time_of_day_at_zero(&self) -> u32 {
+    /// It is midnight, and 1970, where time is virtual.
+    fn unix_nanos_at_zero(&self) -> u64 {
         0
     }
 

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use super::StampMode;
 use crate::wire::{MacAddr, Vlan};
 
 /// The configuration of a VM.
@@ -14,10 +15,12 @@ pub struct VmConfig {
     pub mtu: u16,
     /// Where its random choices start from: two VMs of one run are to have different ones.
     pub seed: u64,
-    /// Milliseconds from midnight UTC to [`crate::time::Instant::ZERO`]: hosts tell each other the time of day (RFC 792).
-    pub time_of_day: u32,
+    /// Nanoseconds from 1970 (UTC) to [`crate::time::Instant::ZERO`]: hosts tell each other the time (RFC 792, RFC 8762).
+    pub unix_nanos: u64,
     /// The VLAN that it is in.
     pub vlan: Option<Vlan>,
+    /// It reflects STAMP test packets to UDP port 862 (RFC 8762).
+    pub stamp_reflector: Option<StampMode>,
     /// Its IPv4 part.
     pub ipv4: Ipv4Config,
     /// Its IPv6 part; `None` for a VM without IPv6.
@@ -42,8 +45,9 @@ impl VmConfig {
                 announce: None,
                 udp_echo: false,
             },
-            time_of_day: 0,
+            unix_nanos: 0,
             vlan: None,
+            stamp_reflector: None,
             ipv6: None,
         }
     }

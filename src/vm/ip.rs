@@ -7,11 +7,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fragment::{Datagram, Taken};
+use super::service::StampSession;
 use super::{Event, Ignored, PROTOCOLS, Reaction, Transmit, Vm};
 use crate::time::Instant;
 use crate::wire::{
     EthernetFrame, IcmpErrorKind, Ipv4Packet, Ipv6Envelope, Ipv6Packet, MacAddr,
-    NeighbourAdvertisement, Payload, TcpSegment, seal_reassembled, seal_reassembled_ipv6,
+    NeighbourAdvertisement, Payload, STAMP_REPLY_FRAME, TcpSegment, seal_reassembled,
+    seal_reassembled_ipv6,
 };
 
 /// Time to live, or hop limit, of datagrams for which nothing else is asked (RFC 1700).
@@ -150,6 +152,8 @@ pub(super) enum Service {
     Timestamp,
     /// UDP echo (RFC 862).
     UdpEcho,
+    /// STAMP (RFC 8762).
+    Stamp(StampSession),
     /// The reset of a TCP segment to a port at which nobody listens (RFC 9293).
     TcpReset(TcpSegment),
 }
@@ -222,6 +226,7 @@ impl Vm {
             Disposition::Answer(answer) => {
                 let to = answer.destination;
                 let next_hop = self.next_hop(now, to).ok_or(Ignored::NoRoute)?;
+                let length = length.max(answer.service.least_room());
                 let frame = buffer.get_mut(..length).unwrap_or_default();
                 let length = self.turn_into_answer(now, &answer, frame);
                 let transmit = self.hand_to(now, next_hop, to, length, buffer)?;
@@ -381,7 +386,7 @@ impl Vm {
     ) -> Option<usize> {
         match answer.source {
             IpAddr::V4(_) => self.answer_ipv4(now, answer, frame),
-            IpAddr::V6(source) => self.answer_ipv6(answer, source, frame),
+            IpAddr::V6(source) => self.answer_ipv6(now, answer, source, frame),
         }
     }
 
@@ -418,6 +423,14 @@ impl Vm {
 }
 
 impl Service {
+    /// Bytes of a frame that its answer may take, however short the question is.
+    const fn least_room(&self) -> usize {
+        match self {
+            Service::Stamp(_) => STAMP_REPLY_FRAME,
+            Service::Echo | Service::Timestamp | Service::UdpEcho | Service::TcpReset(_) => 0,
+        }
+    }
+
     /// The event that the question brings, beside its answer.
     fn event(&self) -> Option<Event> {
         match self {
@@ -425,7 +438,7 @@ impl Service {
                 let closed = Ignored::ClosedPort(segment.destination_port);
                 Some(Event::Ignored(closed))
             }
-            Service::Echo | Service::Timestamp | Service::UdpEcho => None,
+            Service::Echo | Service::Timestamp | Service::UdpEcho | Service::Stamp(_) => None,
         }
     }
 }

@@ -23,6 +23,7 @@ mod nic;
 mod path_mtu;
 mod probe;
 mod redirects;
+mod service;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -63,6 +64,7 @@ pub use probe::{
     ProbeKind, SessionConfig, Unsent,
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
+pub use service::{MAX_STAMP_SESSIONS, StampMode};
 
 use self::answers::Answers;
 use self::fragment::{Fragmenter, Reassembly};
@@ -117,8 +119,8 @@ impl VmId {
 pub struct Vm {
     mac: MacAddr,
     mtu: u16,
-    /// Milliseconds from midnight UTC to [`Instant::ZERO`].
-    time_of_day: u32,
+    /// Nanoseconds from 1970 (UTC) to [`Instant::ZERO`].
+    unix_nanos: u64,
     vlan: Option<Vlan>,
     random: fastrand::Rng,
     ipv4: Ipv4,
@@ -134,7 +136,7 @@ pub struct Vm {
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
-    /// Echo requests, UDP ones too, that it has answered.
+    /// Echo requests, UDP ones and STAMP test packets too, that it has answered.
     requests_answered: u64,
     /// Somebody is going to ask for the probe in the last frame that it did not act on.
     keeps_ignored: bool,
@@ -154,13 +156,13 @@ impl Vm {
             ipv4: Ipv4::new(now, &config, &mut random),
             mac: config.mac,
             mtu: config.mtu,
-            time_of_day: config.time_of_day,
+            unix_nanos: config.unix_nanos,
             vlan: config.vlan,
             neighbours: NeighbourTable::new(&mut random),
             answers: Answers::default(),
             fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
-            probes: None,
+            probes: Probes::new(&config),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
             requests_answered: 0,
@@ -210,6 +212,11 @@ impl Vm {
             IpAddr::V4(_) => self.address().map(IpAddr::V4),
             IpAddr::V6(_) => self.ipv6.as_ref()?.leased().map(IpAddr::V6),
         }
+    }
+
+    /// Nanoseconds since 1970 (UTC) by its clock.
+    const fn unix_nanos(&self, now: Instant) -> u64 {
+        self.unix_nanos.saturating_add(now.as_nanos())
     }
 
     /// Bytes of fragments that it holds.

@@ -25,6 +25,7 @@ mod path_mtu;
 mod router_model;
 mod routers;
 mod routes;
+mod stamp;
 mod tcp;
 mod udp_probe;
 mod vlan;

@@ -41,6 +41,7 @@ mod plain_head;
 mod probe_head;
 mod router_discovery;
 mod source_mac;
+mod stamp;
 mod tcp;
 mod udp;
 mod vlan;
@@ -111,6 +112,10 @@ pub use router_discovery::{
     write_router_solicitation,
 };
 pub use source_mac::replace_source_mac;
+pub use stamp::{
+    NtpTimestamp, Reflection, STAMP_LENGTH, STAMP_PORT, STAMP_REPLY_FRAME, StampNumber,
+    turn_into_ipv6_stamp_reply, turn_into_stamp_reply,
+};
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
     EPHEMERAL_PORTS, UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, is_ephemeral,

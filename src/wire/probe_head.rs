@@ -13,6 +13,7 @@ use super::ipv6::{IPV6_HEADER_LENGTH, PROTOCOL_ICMPV6};
 use super::ipv6_extension::{IPV6_FRAGMENT_HEADER_LENGTH, UpperLayer, walk};
 use super::mac::MacAddr;
 use super::neighbour_discovery::NeighbourDiscovery;
+use super::stamp::StampNumber;
 use super::udp::{UDP_HEADER_LENGTH, is_ephemeral};
 use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
@@ -230,13 +231,31 @@ impl Message {
         };
         let ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
         let is_request = is_ephemeral(ports.0);
-        let payload = bytes.get(UDP_HEADER_LENGTH..).unwrap_or_default();
         (is_request != is_ephemeral(ports.1)).then(|| Message {
             is_request,
             ports,
-            number: payload.first_chunk().map(|number| udp_probe(*number)),
+            number: number_in(is_request, bytes),
         })
     }
+}
+
+/// The number in a datagram, which may be cut off anywhere: a UDP probe's, or that of a STAMP test packet.
+fn number_in(is_request: bool, datagram: &[u8]) -> Option<(u16, u16)> {
+    /// What is behind the number of a UDP probe.
+    const PATTERN: [u8; 4] = [0, 1, 2, 3];
+    let (header, payload) = datagram.split_first_chunk::<UDP_HEADER_LENGTH>()?;
+    let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let (number, behind) = payload.split_first_chunk::<8>()?;
+    let sent = length.saturating_sub(header.len() + number.len());
+    let sent = sent.min(PATTERN.len());
+    if behind.get(..sent) == PATTERN.get(..sent) {
+        return Some(udp_probe(*number));
+    }
+    let number = match is_request {
+        true => StampNumber::of_request(payload)?,
+        false => StampNumber::of_reply(payload)?,
+    };
+    Some((number.session?, number.sequence as u16))
 }
 
 /// Session and sequence number, of which 16 bits, in the first eight bytes of a UDP probe's payload.

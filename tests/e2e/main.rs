@@ -38,6 +38,7 @@ mod saved;
 mod scale;
 mod search;
 mod signals;
+mod stamp;
 mod sweep;
 mod trace;
 mod underlay;

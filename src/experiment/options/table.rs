@@ -260,6 +260,19 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Vms, Run)
         .help("VMs echo datagrams sent to UDP port 7 (RFC 862)")
         .details("On by default where pings by UDP go there."),
+    value(
+        "stamp-reflector",
+        "MODE",
+        OneOf(&["off", "stateless", "stateful"]),
+    )
+    .implies("stateless")
+    .place(Vms, Run)
+    .help("VMs reflect STAMP test packets sent to UDP port 862 (RFC 8762)")
+    .default(Default::Words("off; stateless where pings by stamp go there"))
+    .details(
+        "stateless: each reflected packet has the number of the test packet. stateful: those of a session are numbered one after \
+         the other. Test packets of TWAMP Light are reflected, too.",
+    ),
     switch("announce")
         .place(Vms, Run)
         .help("VMs announce their addresses when they start")
@@ -285,19 +298,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         .short('6'),
     value("probe", "KIND", OneOf(ProbeKind::NAMES))
         .place(Traffic, Load)
-        .help("What the pings are: icmp, udp or arp")
+        .help("What the pings are: icmp, udp, stamp or arp")
         .default(Default::Words("icmp, or that of the source's group"))
         .main()
         .details(
             "icmp: echo requests. udp: datagrams to a port where they come back, that of the echo service (RFC 862) if no --port \
-             is said; an ICMP port unreachable ends a ping as refused. arp: requests for the destination's hardware address, over IPv6 neighbour \
+             is said; an ICMP port unreachable ends a ping as refused. stamp: test packets that a STAMP or \
+             TWAMP Light reflector sends back (RFC 8762). arp: requests for the destination's hardware address, over IPv6 neighbour \
              solicitations, one at a time. A pattern may have its own behind commas: \
              'vm0:vm1,probe=udp,port=9000'.",
         ),
     value("port", "N", Whole)
         .place(Traffic, Load)
         .help("Port that the pings go to, if they go to one")
-        .default(Default::Words("that of the service: udp 7")),
+        .default(Default::Words("that of the service: udp 7, stamp 862")),
     value("interval", "TIME", Time)
         .place(Traffic, Load)
         .short('i')

@@ -308,7 +308,7 @@ impl PlanContext<'_> {
         }
         let headers = format!(
             "{name} and {} headers take {overhead} bytes",
-            kind.name().to_uppercase()
+            kind.protocol_name()
         );
         let why = if self.may_fragment {
             format!("expected {least} to {largest} in fragments ({headers})")

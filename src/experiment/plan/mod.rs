@@ -17,7 +17,7 @@ use crate::system::{
     Underlay, available_bytes, validate_interface_name,
 };
 use crate::topology::Callers;
-use crate::vm::{MAX_SESSIONS, Probe, ProbeKind, VmId};
+use crate::vm::{MAX_SESSIONS, Probe, ProbeKind, StampMode, VmId};
 
 mod addresses;
 mod fabric;
@@ -177,11 +177,13 @@ fn plan_flows(
     };
     context.check_size(0, 0)?;
     let (flows, mut phases, serve) = phases::phases(scenario, &context)?;
-    // Who sends there expects an echo, unless it is said that there is none.
+    // Who sends there expects an answer, unless it is said that there is none.
+    let is_sent = |kind| flows.iter().any(|flow| flow.probe == Probe::of(kind));
     if settings.get("udp-echo").is_none() {
-        vm_defaults.udp_echo = flows
-            .iter()
-            .any(|flow| flow.probe == Probe::of(ProbeKind::Udp));
+        vm_defaults.udp_echo = is_sent(ProbeKind::Udp);
+    }
+    if settings.get("stamp-reflector").is_none() && is_sent(ProbeKind::Stamp) {
+        vm_defaults.stamp_reflector = Some(StampMode::Stateless);
     }
     misbehaviours::check_all(scenario, &phases)?;
     let splits_path = path_split::add(settings, lab.mtu, &flows, &mut phases)?;

@@ -125,6 +125,7 @@ fn with_ports() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use crate::experiment::{Experiment, Scenario, plan};
+    use crate::vm::StampMode;
 
     fn planned(text: &str) -> Result<Experiment, String> {
         let scenario = Scenario::parse("t.toml", text).map_err(|error| error.to_string())?;
@@ -180,6 +181,24 @@ mod tests {
         ] {
             let plan = planned(&format!("ping = 'vm0:vm1'\n{text}")).unwrap();
             assert_eq!(plan.vm_defaults.udp_echo, expected, "{text}");
+            assert_eq!(planned_again(&plan).vm_defaults, plan.vm_defaults, "{text}");
+        }
+    }
+
+    #[test]
+    fn vms_reflect_where_pings_by_stamp_expect_it_unless_they_are_told_how() {
+        let [stateless, stateful] = [StampMode::Stateless, StampMode::Stateful].map(Some);
+        for (text, expected) in [
+            ("", None),
+            ("stamp-reflector = 'stateful'", stateful),
+            ("probe = 'stamp'", stateless),
+            ("probe = 'stamp'\nport = 861", None),
+            ("probe = 'stamp'\nstamp-reflector = 'stateful'", stateful),
+            ("probe = 'stamp'\nstamp-reflector = 'off'", None),
+        ] {
+            let plan = planned(&format!("ping = 'vm0:vm1'\n{text}")).unwrap();
+            assert_eq!(plan.vm_defaults.stamp_reflector, expected, "{text}");
+            assert_eq!(planned_again(&plan).vm_defaults, plan.vm_defaults, "{text}");
         }
     }
 
@@ -189,7 +208,7 @@ mod tests {
             ("ping = 'vm0:vm1'\nprobe = 'upd'", "did you mean udp?"),
             (
                 "ping = 'vm0:vm1,probe=upd'",
-                "no probe is \"upd\"; expected icmp, udp or arp; did you mean udp?",
+                "no probe is \"upd\"; expected icmp, udp, stamp or arp; did you mean udp?",
             ),
             (
                 "ping = 'vm0:vm1,prob=udp'",
@@ -197,7 +216,7 @@ mod tests {
             ),
             (
                 "ping = 'vm0:vm1'\nport = 9",
-                "icmp probes go to no port; expected --probe udp beside it",
+                "icmp probes go to no port; expected --probe udp or stamp beside it",
             ),
             (
                 "ping = 'vm0:vm1,probe=arp,port=9'",
@@ -214,6 +233,14 @@ mod tests {
             (
                 "ping = 'vm0:vm1'\nprobe = 'udp'\nsize = 7",
                 "expected 8 to 1472 with an MTU of 1500 (IPv4 and UDP headers take 28 bytes)",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'stamp'\nsize = 43",
+                "expected 44 to 1472 with an MTU of 1500 (IPv4 and UDP headers take 28 bytes)",
+            ),
+            (
+                "ping = 'vm0:vm1'\nstamp-reflector = 'statefull'",
+                "expected off, stateless or stateful; did you mean stateful?",
             ),
             (
                 "ping = 'vm0:vm1'\nprobe = 'arp'\nsize = 100",

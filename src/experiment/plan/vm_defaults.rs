@@ -10,7 +10,7 @@ use super::first_host;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, VmDefaults, VmPlan};
 use crate::system::Prepared;
-use crate::vm::{PingOptions, VmId};
+use crate::vm::{PingOptions, StampMode, VmId};
 
 pub(super) fn vm_defaults(
     settings: &Settings,
@@ -35,6 +35,7 @@ pub(super) fn vm_defaults(
         },
         announce: settings.switch("announce")?,
         udp_echo: settings.switch("udp-echo")?,
+        stamp_reflector: stamp_reflector(settings)?,
         ping: ping(settings)?,
         ipv6,
     })
@@ -51,6 +52,17 @@ pub(super) fn address_wait(
         return Err(setting.error(why));
     }
     setting.duration_or_none()
+}
+
+fn stamp_reflector(settings: &Settings) -> Result<Option<StampMode>, SettingError> {
+    let Some(setting) = settings.get("stamp-reflector") else {
+        return Ok(None);
+    };
+    Ok(match setting.choice()? {
+        "stateless" => Some(StampMode::Stateless),
+        "stateful" => Some(StampMode::Stateful),
+        _ => None,
+    })
 }
 
 fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {

@@ -6,7 +6,7 @@ use crate::vm::ip::{Answer, DEFAULT_TIME_TO_LIVE, Service};
 use crate::wire::{
     ETHERNET_HEADER_LENGTH, EthernetFrame, IPV4_HEADER_LENGTH, Passage, answer_options,
     ipv4_destination, replace_options, set_ipv4_destination, turn_into_echo_reply,
-    turn_into_tcp_reset, turn_into_timestamp_reply, turn_into_udp_echo,
+    turn_into_stamp_reply, turn_into_tcp_reset, turn_into_timestamp_reply, turn_into_udp_echo,
 };
 
 /// Milliseconds of a day.
@@ -48,6 +48,13 @@ impl Vm {
                 let id = self.ipv4.next_identification();
                 turn_into_udp_echo(frame, length, mac, DEFAULT_TIME_TO_LIVE, id)
             }
+            Service::Stamp(session) => {
+                self.requests_answered += 1;
+                replace_options(frame, header_length, &[])?;
+                let reflection = self.reflection(now, *session)?;
+                let id = self.ipv4.next_identification();
+                turn_into_stamp_reply(frame, &reflection, mac, DEFAULT_TIME_TO_LIVE, id)
+            }
             Service::TcpReset(segment) => {
                 // Not to what went to more than one station.
                 let is_alone =
@@ -77,7 +84,6 @@ impl Vm {
 
     /// Milliseconds since midnight UTC.
     fn time_of_day(&self, now: Instant) -> u32 {
-        let since_zero = now.as_nanos() / 1_000_000;
-        ((u64::from(self.time_of_day) + since_zero) % DAY_MILLIS) as u32
+        (self.unix_nanos(now) / 1_000_000 % DAY_MILLIS) as u32
     }
 }

@@ -1,9 +1,10 @@
-//! UDP (RFC 768): replies to probes, the echo service (RFC 862), and ports at which nobody listens.
+//! UDP (RFC 768): replies to probes, services, and ports at which nobody listens.
 
 use crate::time::Instant;
-use crate::vm::ip::{Answer, Disposition, ErrorMessage, Input, Protocol, Received, Service};
+use crate::vm::ip::{Answer, Disposition, ErrorMessage, Input, Protocol, Received};
+use crate::vm::service::is_of_service;
 use crate::vm::{Ignored, Vm};
-use crate::wire::{IcmpErrorKind, Ipv4Packet, PROTOCOL_UDP, UDP_ECHO_PORT, UdpDatagram};
+use crate::wire::{IcmpErrorKind, Ipv4Packet, PROTOCOL_UDP, UdpDatagram};
 
 /// The row of UDP over IPv4, for ports that no row before it takes.
 pub(in crate::vm) const UDP: Protocol = Protocol {
@@ -26,7 +27,7 @@ impl Vm {
             return Ok(Disposition::Taken(Some(reply?)));
         }
         let closed = Ignored::ClosedPort(datagram.destination_port);
-        if datagram.destination_port != UDP_ECHO_PORT || !self.ipv4.udp_echo {
+        let Some(service) = self.udp_service(packet.source.into(), &datagram) else {
             return Ok(Disposition::Error(ErrorMessage {
                 ignored: closed,
                 destination: packet.source.into(),
@@ -34,13 +35,12 @@ impl Vm {
                 kind: IcmpErrorKind::PORT_UNREACHABLE,
                 parameter: 0,
             }));
-        }
-        // Two echo services would send one datagram to and fro for ever, if somebody forged the first.
-        if datagram.source_port == UDP_ECHO_PORT {
+        };
+        if is_of_service(datagram.source_port) {
             return Err(closed);
         }
         Ok(Disposition::Answer(Answer {
-            service: Service::UdpEcho,
+            service,
             offset: received.offset,
             destination: packet.source.into(),
             source: packet.destination.into(),

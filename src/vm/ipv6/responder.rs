@@ -2,16 +2,19 @@
 
 use std::net::Ipv6Addr;
 
+use crate::time::Instant;
 use crate::vm::Vm;
 use crate::vm::ip::{Answer, Service};
 use crate::wire::{
-    EthernetFrame, turn_into_icmpv6_echo_reply, turn_into_ipv6_tcp_reset, turn_into_ipv6_udp_echo,
+    EthernetFrame, turn_into_icmpv6_echo_reply, turn_into_ipv6_stamp_reply,
+    turn_into_ipv6_tcp_reset, turn_into_ipv6_udp_echo,
 };
 
 impl Vm {
     /// Turns the question in `frame` into its answer from `source`. Returns the answer's length.
     pub(in crate::vm) fn answer_ipv6(
         &mut self,
+        now: Instant,
         answer: &Answer,
         source: Ipv6Addr,
         frame: &mut [u8],
@@ -26,6 +29,11 @@ impl Vm {
             Service::UdpEcho => {
                 self.requests_answered += 1;
                 turn_into_ipv6_udp_echo(frame, answer.offset, mac, hop_limit)
+            }
+            Service::Stamp(session) => {
+                self.requests_answered += 1;
+                let reflection = self.reflection(now, *session)?;
+                turn_into_ipv6_stamp_reply(frame, answer.offset, &reflection, mac, hop_limit)
             }
             Service::TcpReset(segment) => {
                 // Not to what went to more than one station.

@@ -1,9 +1,10 @@
-//! UDP over IPv6: replies to probes, the echo service (RFC 862), and ports at which nobody listens.
+//! UDP over IPv6: replies to probes, services, and ports at which nobody listens.
 
 use crate::time::Instant;
-use crate::vm::ip::{Answer, Disposition, Input, Protocol, Received, Service};
+use crate::vm::ip::{Answer, Disposition, Input, Protocol, Received};
+use crate::vm::service::is_of_service;
 use crate::vm::{Ignored, Vm};
-use crate::wire::{Icmpv6Error, Ipv6Packet, PROTOCOL_UDP, UDP_ECHO_PORT, UdpDatagram};
+use crate::wire::{Icmpv6Error, Ipv6Packet, PROTOCOL_UDP, UdpDatagram};
 
 /// The row of UDP over IPv6, for ports that no row before it takes.
 pub(in crate::vm) const UDP: Protocol = Protocol {
@@ -27,20 +28,19 @@ impl Vm {
             return Ok(Disposition::Taken(Some(reply?)));
         }
         let closed = Ignored::ClosedPort(datagram.destination_port);
-        if datagram.destination_port != UDP_ECHO_PORT || !self.ipv4.udp_echo {
+        let Some(service) = self.udp_service(packet.source.into(), &datagram) else {
             let error = (Icmpv6Error::PORT_UNREACHABLE, 0);
             return self.refuse_ipv6(packet, closed, error, None);
-        }
-        // Two echo services would send one datagram to and fro for ever, if somebody forged the first; and all of them
-        // would answer what went to a group.
-        if datagram.source_port == UDP_ECHO_PORT
+        };
+        // All VMs would answer what went to a group.
+        if is_of_service(datagram.source_port)
             || packet.destination.is_multicast()
             || packet.source.is_unspecified()
         {
             return Err(closed);
         }
         Ok(Disposition::Answer(Answer {
-            service: Service::UdpEcho,
+            service,
             offset: received.offset,
             destination: packet.source.into(),
             source: packet.destination.into(),

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SessionConfig, arp, icmp_echo, udp};
+use super::datagram::Datagram;
+use super::{SessionConfig, arp, icmp_echo, stamp, udp};
 use crate::time::Instant;
 use crate::vm::{PingId, Transmit, Vm};
 use crate::wire::{MacAddr, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
@@ -50,23 +51,31 @@ pub(super) struct Row {
 }
 
 /// The protocol that a kind is carried by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub(super) enum Over {
     /// ICMP, and ICMPv6.
     Icmp,
     /// Ethernet, without IP; neighbour discovery is told by what it asks for all the same.
     Link,
-    Udp,
+    Udp(Datagram),
 }
 
 impl Over {
+    const fn name(self) -> &'static str {
+        match self {
+            Over::Icmp => "ICMP",
+            Over::Link => "ARP",
+            Over::Udp(_) => "UDP",
+        }
+    }
+
     /// Its number (`IPPROTO_*`) between hosts that have addresses like `address`.
     pub(super) const fn of(self, address: IpAddr) -> Option<u8> {
         match (self, address) {
             (Over::Icmp, IpAddr::V4(_)) => Some(PROTOCOL_ICMP),
             (Over::Icmp, IpAddr::V6(_)) => Some(PROTOCOL_ICMPV6),
             (Over::Link, _) => None,
-            (Over::Udp, _) => Some(PROTOCOL_UDP),
+            (Over::Udp(_), _) => Some(PROTOCOL_UDP),
         }
     }
 }
@@ -104,6 +113,8 @@ probe_kinds! {
     Icmp => icmp_echo,
     /// UDP to a port where whatever is sent comes back (RFC 862).
     Udp => udp,
+    /// STAMP test packets, which a reflector sends back (RFC 8762).
+    Stamp => stamp,
     /// ARP requests, over IPv6 neighbour solicitations (RFC 826, RFC 4861).
     Arp => arp,
 }
@@ -143,6 +154,11 @@ impl ProbeKind {
     /// Returns true if members of a multicast group answer.
     pub const fn is_to_groups(self) -> bool {
         self.row().is_to_groups
+    }
+
+    /// The protocol of the headers between the IP header and the payload, such as `UDP`.
+    pub const fn protocol_name(self) -> &'static str {
+        self.row().protocol.name()
     }
 
     /// Bytes of the headers between the IP header and the payload.

@@ -1,12 +1,14 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
 mod arp;
+mod datagram;
 mod icmp_echo;
 mod kind;
 mod members;
 pub(super) mod payload;
 mod ports;
 mod session;
+mod stamp;
 mod udp;
 
 use std::collections::VecDeque;
@@ -23,8 +25,10 @@ pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::ipv4::Shortcuts;
 use super::neighbour::{Found, Lookup};
 use super::nic::group_mac;
+use super::service::Services;
 use super::{
     DEFAULT_TIME_TO_LIVE, Event, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm,
+    VmConfig,
 };
 use crate::time::Instant;
 use crate::wire::{
@@ -32,13 +36,25 @@ use crate::wire::{
     MacAddr, ProbeHead, QuotedProbe,
 };
 
-/// What few VMs need: the state of kinds of probes other than ICMP echo, and a probe of somebody else's.
+/// What few VMs need: the state of kinds of probes other than ICMP echo, a probe of somebody else's, and services.
 #[derive(Default, Debug)]
 pub(super) struct Probes {
     /// The probe in the last frame that the VM did not act on, until somebody asks for it.
     pub(super) ignored: Option<ProbeHead>,
     ports: Ports,
     link: LinkProbes,
+    pub(super) services: Services,
+}
+
+impl Probes {
+    /// Those of a VM that starts. Boxed, from the first need on: most VMs have none.
+    pub(super) fn new(config: &VmConfig) -> Option<Box<Probes>> {
+        let services = Services::new(config)?;
+        Some(Box::new(Probes {
+            services,
+            ..Probes::default()
+        }))
+    }
 }
 
 /// The outcome of starting a ping.
@@ -208,7 +224,7 @@ impl Vm {
             return PingStart::Refused;
         };
         let destination = open.config.destination;
-        let is_numbered = open.config.probe.kind.is_numbered();
+        let kind = open.config.probe.kind;
         let ping = PingId {
             session,
             sequence: open.open(now, due),
@@ -217,10 +233,12 @@ impl Vm {
             return PingStart::Transmit(request);
         }
         let (transmit, unsent) = match self.next_hop(now, destination) {
-            _ if !is_numbered => match self.probe_request(now, ping, MacAddr::BROADCAST, buffer) {
-                Ok(request) => (Some(request), Unsent::NoRoute),
-                Err(unsent) => (None, unsent),
-            },
+            _ if !kind.is_numbered() => {
+                match self.probe_request(now, ping, MacAddr::BROADCAST, buffer) {
+                    Ok(request) => (Some(request), Unsent::NoRoute),
+                    Err(unsent) => (None, unsent),
+                }
+            }
             None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
                 found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {

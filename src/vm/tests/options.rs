@@ -3,12 +3,12 @@
 use super::*;
 
 /// 03:04:05.006 in the morning, at the start of time.
-const MORNING: u32 = 11_045_006;
+const MORNING: u64 = 11_045_006;
 const NOW: u32 = 11_045_006 + 1_000;
 
 fn bench() -> Bench {
     Bench::with(VmConfig {
-        time_of_day: MORNING,
+        unix_nanos: MORNING * 1_000_000,
         ..VmConfig::new(MAC, IP)
     })
 }

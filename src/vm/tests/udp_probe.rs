@@ -13,7 +13,21 @@ const PORT: u16 = 9_000;
 
 /// A VM that pings its peer by UDP, and knows it.
 fn bench(over_ipv6: bool) -> Bench {
-    let mut bench = Bench::with(ipv6::config());
+    let probe = Probe {
+        kind: ProbeKind::Udp,
+        port: PORT,
+    };
+    bench_of(ipv6::config(), probe, 20, over_ipv6)
+}
+
+/// A VM that pings its peer, and knows it.
+pub(super) fn bench_of(
+    vm: VmConfig,
+    probe: Probe,
+    payload_length: usize,
+    over_ipv6: bool,
+) -> Bench {
+    let mut bench = Bench::with(vm);
     let destination = match over_ipv6 {
         true => PEER6.into(),
         false => PEER.into(),
@@ -21,11 +35,8 @@ fn bench(over_ipv6: bool) -> Bench {
     bench.vm.add_neighbour(destination, PEER_MAC);
     let config = SessionConfig {
         destination,
-        probe: Probe {
-            kind: ProbeKind::Udp,
-            port: PORT,
-        },
-        payload_length: 20,
+        probe,
+        payload_length,
         timeout: TIMEOUT,
         options: PingOptions::default(),
     };
@@ -34,7 +45,7 @@ fn bench(over_ipv6: bool) -> Bench {
 }
 
 /// Sends a ping, and returns its frame.
-fn sent(bench: &mut Bench, now: Instant) -> Vec<u8> {
+pub(super) fn sent(bench: &mut Bench, now: Instant) -> Vec<u8> {
     match bench.vm.ping(now, bench.session, now, &mut bench.buffer) {
         PingStart::Transmit(transmit) => {
             bench.vm.stamp_sent(transmit.ping.unwrap(), now);
@@ -45,7 +56,7 @@ fn sent(bench: &mut Bench, now: Instant) -> Vec<u8> {
 }
 
 /// Ports and payload of a frame.
-fn read(frame: &[u8]) -> (u16, u16, Vec<u8>) {
+pub(super) fn read(frame: &[u8]) -> (u16, u16, Vec<u8>) {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     let Some(TransportSlice::Udp(udp)) = packet.transport else {
         panic!("{packet:?}");
@@ -58,7 +69,7 @@ fn read(frame: &[u8]) -> (u16, u16, Vec<u8>) {
 }
 
 /// The datagram that a host sends from one port to another.
-fn datagram(over_ipv6: bool, (from, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
+pub(super) fn datagram(over_ipv6: bool, (from, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let ethernet = PacketBuilder::ethernet2(PEER_MAC.0, MAC.0);
     let step = match over_ipv6 {
@@ -69,7 +80,7 @@ fn datagram(over_ipv6: bool, (from, to): (u16, u16), payload: &[u8]) -> Vec<u8> 
     frame
 }
 
-fn answered(event: Option<Event>) -> (u64, PingOutcome) {
+pub(super) fn answered(event: Option<Event>) -> (u64, PingOutcome) {
     outcome(event).unwrap()
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{
     Addressing, Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES, PingOptions,
-    PingStart, Probe, ProbeKind, Reaction, SessionConfig, SessionId, Vm, VmConfig,
+    PingStart, Probe, ProbeKind, Reaction, SessionConfig, SessionId, StampMode, Vm, VmConfig,
 };
 use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
 
@@ -67,6 +67,7 @@ fn config(kind: u8) -> VmConfig {
     config.ipv4.probe = bit(0);
     config.ipv4.announce = bit(1).then_some(Duration::from_millis(10));
     config.ipv4.udp_echo = true;
+    config.stamp_reflector = Some(StampMode::Stateful);
     if bit(7) {
         config.ipv4.addressing = Addressing::Dhcp;
     }
@@ -113,7 +114,7 @@ impl Bench {
     fn new(config: VmConfig) -> Bench {
         let now = Instant::from_nanos(1_000_000_000);
         let mut vm = Vm::new(now, config);
-        let (udp, arp) = (Probe::of(ProbeKind::Udp), Probe::of(ProbeKind::Arp));
+        let [udp, stamp, arp] = [ProbeKind::Udp, ProbeKind::Stamp, ProbeKind::Arp].map(Probe::of);
         let sessions = [
             ("10.77.0.3", 16, Probe::ICMP_ECHO),
             ("192.0.2.1", 3000, Probe::ICMP_ECHO),
@@ -122,6 +123,8 @@ impl Bench {
             ("2001:db8::1", 0, Probe::ICMP_ECHO),
             ("10.77.0.3", 3000, udp),
             ("fd77::3", 8, udp),
+            ("10.77.0.3", 3000, stamp),
+            ("fd77::3", 44, stamp),
             ("10.77.0.3", 0, arp),
             ("fd77::3", 0, arp),
         ];
