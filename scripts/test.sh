@@ -167,5 +167,9 @@ step "$python" -m mypy --strict scripts/python/tap_reactor.py scripts/python/tes
 TAP_REACTOR=$(realpath "$target/debug/tap-reactor") step "$python" -m unittest discover scripts/python
 step "$python" scripts/check-hdr.py "$reports/run.json"
 step "$python" scripts/check-mlrsearch.py "$target/debug/tap-reactor"
+# Another STAMP sender and reflector.
+suite=$target/check-stamp/bin/stamp-suite
+[ -x "$suite" ] || step cargo install --quiet --locked --debug --root "$target/check-stamp" --target-dir "$target/check-stamp/build" --version 1.0.0 stamp-suite
+step scripts/check-stamp.sh "$suite" "$target/debug/tap-reactor"
 step scripts/check-html.sh "$reports/run.html" "$reports/compare.html" \
     "$reports/three.html" "$reports/six.html" "$reports/empty.html"
