@@ -242,6 +242,12 @@ impl<F> Instrumented<F> {
             .is_some_and(|misbehave| misbehave.was_link_down(vm, at, settling))
     }
 
+    /// Returns true if `vm` sent from another hardware address than its own at `at`, not long ago, because it misbehaves.
+    pub fn had_wrong_mac(&self, vm: VmId, at: Instant) -> bool {
+        self.misbehave()
+            .is_some_and(|misbehave| misbehave.had_wrong_mac(vm, at))
+    }
+
     /// Returns the VMs that misbehave.
     pub fn misbehaving(&self) -> Vec<VmId> {
         self.misbehave()
@@ -835,6 +841,10 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn path_stamps(&mut self, ping: PathKey) -> [Option<PathStamps>; 2] {
         self.fabric.path_stamps(ping)
+    }
+
+    fn has_filter(&self) -> bool {
+        self.fabric.has_filter()
     }
 
     fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, F::Error> {

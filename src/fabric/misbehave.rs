@@ -311,6 +311,17 @@ impl Misbehave {
         self.downs.iter().any(lasted)
     }
 
+    /// Returns true if `vm` sent from another hardware address than its own at `at`.
+    pub(super) fn had_wrong_mac(&self, vm: VmId, at: Instant) -> bool {
+        self.records.iter().any(|record| {
+            record.vm == vm
+                && record.misbehaviour == Misbehaviour::WrongMac
+                && record.refused.is_none()
+                && record.began <= at
+                && record.ended.is_none_or(|ended| at < ended)
+        })
+    }
+
     /// The frame of that length that was made last.
     pub(super) fn made(&self, length: usize) -> &[u8] {
         self.scratch.get(..length).unwrap_or_default()

@@ -239,6 +239,11 @@ pub trait Fabric {
         [None, None]
     }
 
+    /// Returns true if a filter drops what is not for a VM before the VM can read it, and nobody tells of that.
+    fn has_filter(&self) -> bool {
+        false
+    }
+
     /// Returns what the kernel counts at the ports of all VMs, in the order of the VMs: nothing in a fabric without a kernel.
     ///
     /// # Errors

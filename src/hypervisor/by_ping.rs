@@ -1,6 +1,8 @@
 //! Which ping a frame is of, and values by ping in bounded memory.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
+use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
@@ -8,7 +10,7 @@ use super::Hypervisor;
 use crate::fabric::Fabric;
 use crate::record::Way;
 use crate::vm::{PingId, SessionId, VmId};
-use crate::wire::{LinkHead, MacAddr, ProbeHead};
+use crate::wire::{LinkHead, PingHead, ProbeHead};
 
 /// A ping by what its frames say: its source, and the identifier and the sequence number on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -35,23 +37,32 @@ impl Key {
     }
 }
 
-/// Values of the pings that one was kept of last.
+/// What a frame is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Purpose {
+    /// A ping that has a number on the wire.
+    Ping(Key),
+    /// This VM asks for the hardware address of that neighbour: for pings that need it, or because its pings are such questions.
+    Search(VmId, IpAddr),
+}
+
+/// Values of the pings that one was kept of last, or by another key.
 ///
 /// They lie in the order in which they came, so that a new one, and the oldest, which makes room for it, are where the last ones
 /// were; by key there are only their numbers.
 #[derive(Debug)]
-pub(super) struct Bounded<T> {
+pub(super) struct Bounded<T, K = Key> {
     /// The values, the oldest first; some have been taken since.
-    values: VecDeque<Option<(Key, T)>>,
+    values: VecDeque<Option<(K, T)>>,
     /// The number of the first of them.
     first: u64,
-    numbers: FxHashMap<Key, u64>,
+    numbers: FxHashMap<K, u64>,
     limit: usize,
 }
 
-impl<T> Bounded<T> {
+impl<T, K: Copy + Eq + Hash> Bounded<T, K> {
     /// Keeps nothing yet, and up to `limit` values.
-    pub(super) fn new(limit: usize) -> Bounded<T> {
+    pub(super) fn new(limit: usize) -> Bounded<T, K> {
         Bounded {
             values: VecDeque::new(),
             first: 0,
@@ -61,21 +72,21 @@ impl<T> Bounded<T> {
     }
 
     /// Returns the value of `key`.
-    pub(super) fn get(&self, key: Key) -> Option<&T> {
+    pub(super) fn get(&self, key: K) -> Option<&T> {
         let place = self.place(*self.numbers.get(&key)?);
         let (_, value) = self.values.get(place)?.as_ref()?;
         Some(value)
     }
 
     /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, key: K) -> Option<&mut T> {
         let place = self.place(*self.numbers.get(&key)?);
         let (_, value) = self.values.get_mut(place)?.as_mut()?;
         Some(value)
     }
 
     /// Keeps the value of `key`, in place of the one that it has. The oldest value leaves if there is no room.
-    pub(super) fn insert(&mut self, key: Key, value: T) {
+    pub(super) fn insert(&mut self, key: K, value: T) {
         let number = self.first + self.values.len() as u64;
         self.values.push_back(Some((key, value)));
         if let Some(before) = self.numbers.insert(key, number) {
@@ -94,7 +105,7 @@ impl<T> Bounded<T> {
     }
 
     /// Takes the value of `key`.
-    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+    pub(super) fn remove(&mut self, key: K) -> Option<T> {
         let number = self.numbers.remove(&key)?;
         let value = self.take(number);
         self.drop_taken();
@@ -128,22 +139,39 @@ impl<T> Bounded<T> {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// The ping of a frame, the part of it that the frame is, and the hardware addresses that it goes from and to, if its source is a
-    /// VM of the run.
-    pub(super) fn ping_in(&self, frame: &[u8]) -> Option<(Key, Way, [MacAddr; 2])> {
-        if let Some(head) = ProbeHead::parse(frame) {
-            let (key, way) = self.ping_of(&head)?;
-            return Some((key, way, [head.source_mac, head.destination_mac]));
+    /// The ping of a frame, and the part of it that the frame is, if its source is a VM of the run.
+    pub(super) fn ping_in(&self, frame: &[u8]) -> Option<(Key, Way)> {
+        match PingHead::parse(frame)? {
+            PingHead::Probe(head) => self.ping_of(&head),
+            PingHead::Link(head) => {
+                let (source, way) = self.asker_of(&head)?;
+                let ping = self.vm(source)?.link_ping(head.target)?;
+                Some((Key::of(source, ping), way))
+            }
         }
-        let head = LinkHead::parse(frame)?;
+    }
+
+    /// What a frame is for, and the part of it that it is, if a VM of the run is the source.
+    pub(super) fn purpose_of(&self, head: &PingHead) -> Option<(Purpose, Way)> {
+        match head {
+            PingHead::Probe(head) => {
+                let (key, way) = self.ping_of(head)?;
+                Some((Purpose::Ping(key), way))
+            }
+            PingHead::Link(head) => {
+                let (source, way) = self.asker_of(head)?;
+                Some((Purpose::Search(source, head.target), way))
+            }
+        }
+    }
+
+    /// The VM that asks for a hardware address, and whether this is its question.
+    fn asker_of(&self, head: &LinkHead) -> Option<(VmId, Way)> {
         let (mac, way) = match head.is_request {
             true => (head.source_mac, Way::Request),
             false => (head.destination_mac, Way::Reply),
         };
-        let source = self.station(mac)?;
-        let ping = self.vm(source)?.link_ping(head.target)?;
-        let macs = [head.source_mac, head.destination_mac];
-        Some((Key::of(source, ping), way, macs))
+        Some((self.station(mac)?, way))
     }
 
     /// The ping of a frame and the part of it that the frame is, if its source is a VM of the run.

@@ -28,7 +28,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// `vm` has read `frame` at `now`.
     #[cold]
     pub(super) fn note_turn(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
-        let Some((key, Way::Request, _)) = self.ping_in(frame) else {
+        let Some((key, Way::Request)) = self.ping_in(frame) else {
             return;
         };
         if self.target_of_ping(key) != Some(vm) {

@@ -74,7 +74,7 @@ impl From<(&Attribution, u64)> for LossReport {
             place: of.place.to_string(),
             direction: of.way,
             count,
-            reason: of.why.map(|why| why.to_string()),
+            reason: of.reason(),
         }
     }
 }

@@ -189,6 +189,10 @@ impl Fabric for Switch {
         Ok(())
     }
 
+    fn has_filter(&self) -> bool {
+        self.rx_index.is_some()
+    }
+
     fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
         if let Some(rx_index) = &mut self.rx_index {
             rx_index.remove(vm);

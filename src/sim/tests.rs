@@ -22,6 +22,7 @@ mod misbehaviours;
 mod moves;
 mod neighbours;
 mod one_way;
+mod searches;
 mod steering;
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);

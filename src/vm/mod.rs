@@ -54,7 +54,7 @@ pub use name::NoVmName;
 pub(crate) use name::named;
 pub use neighbour::{
     BASE_REACHABLE_TIME, DELAY_FIRST_PROBE_TIME, LOCK_TIME, MAX_NEIGHBOURS, MAX_REQUESTS,
-    MAX_WAITING, RETRY_INTERVAL,
+    MAX_WAITING, RETRY_INTERVAL, VainSearch,
 };
 pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
@@ -75,7 +75,7 @@ use self::neighbour::NeighbourTable;
 use self::probe::{Probes, Session};
 use crate::time::{Instant, Now};
 use crate::wire::{
-    EthernetFrame, MacAddr, ParseError, Payload, ProbeHead, Vlan, behind_tags, put_on, take_off,
+    EthernetFrame, MacAddr, ParseError, Payload, PingHead, Vlan, behind_tags, put_on, take_off,
 };
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
@@ -291,10 +291,10 @@ impl Vm {
         let reacted = self.react(now, untagged, length.saturating_sub(start));
         self.is_dirty |= reacted.is_err();
         // What makes room for a fragment is an older datagram than the one it is of.
-        if reacted
-            .as_ref()
-            .is_err_and(|ignored| *ignored != Ignored::ReassemblyFull)
-        {
+        // Questions for others come to all.
+        if reacted.as_ref().is_err_and(|ignored| {
+            !matches!(ignored, Ignored::ReassemblyFull | Ignored::OtherTarget)
+        }) {
             self.keep_ignored(buffer.get(start..length).unwrap_or_default());
         }
         match reacted {
@@ -318,29 +318,31 @@ impl Vm {
         }
     }
 
-    /// From now on the echo message in a frame of which [`Event::Ignored`] tells is kept, to be
-    /// [taken](Vm::take_ignored_probe).
+    /// From now on the head of a frame of which [`Event::Ignored`] tells is kept, if that is of a ping or of the search for a
+    /// neighbour, to be [taken](Vm::take_ignored_probe).
     pub const fn keep_ignored_probes(&mut self) {
         self.keeps_ignored = true;
     }
 
-    /// Keeps the echo message in `frame`, which is ignored, if such are kept. Of an answer that the VM has built and can't
-    /// send it is the request.
+    /// Keeps the head of `frame`, which is ignored, if such are kept. Of an answer that the VM has built and can't send it is that
+    /// of the request.
     #[cold]
     fn keep_ignored(&mut self, frame: &[u8]) {
         if !self.keeps_ignored {
             return;
         }
-        if let Some(echo) = ProbeHead::parse(frame) {
-            let is_own = echo.source_mac == self.mac && !echo.is_request;
-            let kept = if is_own { echo.turned() } else { echo };
-            self.probes.get_or_insert_default().ignored = Some(kept);
-        }
+        let kept = match PingHead::parse(frame) {
+            Some(PingHead::Probe(echo)) if echo.source_mac == self.mac && !echo.is_request => {
+                PingHead::Probe(echo.turned())
+            }
+            Some(head) => head,
+            None => return,
+        };
+        self.probes.get_or_insert_default().ignored = Some(kept);
     }
 
-    /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one and such are
-    /// [kept](Vm::keep_ignored_probes).
-    pub fn take_ignored_probe(&mut self) -> Option<ProbeHead> {
+    /// Takes the head of the frame of which [`Event::Ignored`] has just told, if such are [kept](Vm::keep_ignored_probes).
+    pub fn take_ignored_probe(&mut self) -> Option<PingHead> {
         self.probes.as_mut()?.ignored.take()
     }
 

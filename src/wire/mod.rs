@@ -35,6 +35,7 @@ mod membership;
 mod mld;
 mod neighbour_discovery;
 mod neighbour_request;
+mod ping_head;
 mod plain_echo;
 mod plain_fragment;
 mod plain_head;
@@ -104,6 +105,7 @@ pub use neighbour_discovery::{
     NeighbourSolicitation, Nonce,
 };
 pub use neighbour_request::NeighbourRequest;
+pub use ping_head::PingHead;
 pub use plain_echo::PlainEcho;
 pub use plain_fragment::PlainFragment;
 pub use probe_head::{LinkHead, ProbeHead, QuotedProbe};

@@ -229,3 +229,106 @@ fn switched_off_it_finds_nothing_and_says_so() {
     let search = json!({"method": "none", "why": "--attribute-loss=off"});
     assert_eq!(report["loss_attribution"], search);
 }
+
+#[test]
+fn what_the_filter_drops_for_a_foreign_address_is_put_down_to_it_at_the_vm_that_it_was_for() {
+    let lab = Lab::new();
+    let arguments = "--vms 3 --filter=on --interval 1ms --count 20 --timeout 100ms --misbehave vm1:wrong-mac --json";
+    for (ping, resolve, expected) in [
+        ("vm0:vm1", "at-once", "filtered request vm1"),
+        ("vm1:vm0", "at-once", "unresolved request vm1"),
+    ] {
+        let arguments = format!("{arguments} --ping {ping} --resolve {resolve}");
+        for (run, method) in [
+            (lab.tap_reactor(&arguments), "tracepoints"),
+            (as_nobody(&lab, &arguments), "counters"),
+        ] {
+            let report = run.expect_status(1).json();
+            assert_eq!(report["loss_attribution"]["method"], method);
+            assert_eq!(
+                rows(&report),
+                [row(expected, 20)],
+                "{method} {ping} {resolve}"
+            );
+        }
+    }
+}
+
+#[test]
+fn pings_without_a_neighbour_tell_what_became_of_the_search_for_it_on_every_fabric() {
+    let lab = Lab::new();
+    let pings = "--vms 3 --ping vm0:vm1 --interval 10ms --count 10 --resolve at-once --json";
+    let lost = "neighbour reply impaired on purpose: lost";
+    let check = |report: &Value, place: &str, reason: &str| {
+        let expected = format!("unresolved request {place}");
+        assert_eq!(rows(report), [row(&expected, 10)], "{report}");
+        assert_eq!(report["losses"][0]["reason"], reason);
+    };
+    for fabric in ["sim", "bridge", "xdp"] {
+        let run = lab.tap_reactor(&format!(
+            "{pings} --fabric {fabric} --impair vm1:out:loss=100%"
+        ));
+        check(&run.expect_status(1).json(), "vm1", lost);
+    }
+    let run = as_nobody(&lab, &format!("{pings} --impair vm1:out:loss=100%"));
+    check(&run.expect_status(1).json(), "vm1", lost);
+    // What others do to the frames of the search, by the kernel's word; and by the states of the ports.
+    let directory = tempfile::tempdir().unwrap();
+    for (name, ports, place, reason) in [
+        (
+            "nft",
+            "nft 'add table netdev t'
+            nft 'add chain netdev t c { type filter hook ingress device tap1 priority 0; }'
+            nft 'add rule netdev t c drop'",
+            "vm1",
+            "neighbour reply dropped before the bridge: NETFILTER_DROP in nft_do_chain",
+        ),
+        (
+            "isolated",
+            "for tap in $TAP_REACTOR_TAPS; do bridge link set dev $tap isolated on; done",
+            "vm0",
+            "neighbour request dropped in the bridge: both ports are isolated",
+        ),
+    ] {
+        let script = directory.path().join(name);
+        std::fs::write(&script, format!("{SWITCH}{ports}\n")).unwrap();
+        for path in [directory.path(), &script] {
+            let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(path, everybody).unwrap();
+        }
+        let arguments = format!("{pings} --fabric none --hook {}", script.display());
+        check(
+            &lab.tap_reactor(&arguments).expect_status(1).json(),
+            place,
+            reason,
+        );
+        if name == "isolated" {
+            let report = as_nobody(&lab, &arguments).expect_status(1).json();
+            check(&report, place, reason);
+        }
+    }
+}
+
+#[test]
+fn pings_by_arp_that_impairments_lose_are_put_down_to_them() {
+    let lab = Lab::new();
+    for fabric in ["sim", "bridge", "xdp"] {
+        for (impair, expected) in [
+            ("vm1:in:every=2", "impaired request vm1"),
+            ("vm0:in:every=2", "impaired reply vm0"),
+        ] {
+            let report = lab
+                .tap_reactor(&format!(
+                    "--fabric {fabric} --vms 3 --probe arp --ping vm0:vm1 --interval 20ms --timeout 10ms --count 20 \
+                     --impair {impair} --json"
+                ))
+                .expect_status(1)
+                .json();
+            let found = rows(&report);
+            assert!(
+                matches!(found.as_slice(), [(what, count)] if what == expected && *count >= 5),
+                "{fabric} {impair}: {found:?}"
+            );
+        }
+    }
+}

@@ -30,7 +30,7 @@ use self::warmup::WarmUp;
 use super::{Direction, Fabric, Observed, Read, Write};
 use crate::time::{Instant, Now};
 use crate::vm::VmId;
-use crate::wire::{MacAddr, ProbeHead};
+use crate::wire::{MacAddr, PingHead};
 
 /// Held frames that are looked at for the one of a ping.
 const MAX_LOOKS: usize = 1_000;
@@ -145,7 +145,7 @@ impl Impair {
         self.warmup.set(!is_counted);
     }
 
-    /// The frames of pings that are held at `now`, up to a number that is looked at in no time.
+    /// The frames of pings, and of searches for neighbours, that are held at `now`, up to a number that is looked at in no time.
     pub(super) fn held_pings(&self, now: Instant) -> impl Iterator<Item = ImpairedPing> {
         let held = self.held.iter().take(MAX_LOOKS);
         held.filter_map(move |held| {
@@ -154,7 +154,7 @@ impl Impair {
                 vm: held.vm,
                 direction: held.direction,
                 harm: Harm::Impairment(Impairment::Delayed),
-                head: ProbeHead::parse(&held.frame)?,
+                head: PingHead::parse(&held.frame)?,
             })
         })
     }

@@ -1,4 +1,5 @@
-//! The frames of pings that impairments dropped or changed, for whoever wants to know why the pings failed.
+//! The frames of pings, and of searches for neighbours, that impairments dropped or changed, for whoever wants to know why the
+//! pings failed.
 
 use std::collections::VecDeque;
 
@@ -6,7 +7,7 @@ use super::{Direction, Impaired, Impairment};
 use crate::fabric::fragments::Fragments;
 use crate::time::Instant;
 use crate::vm::VmId;
-use crate::wire::ProbeHead;
+use crate::wire::{PingHead, ProbeHead};
 
 /// So many are kept until they are taken, the last ones.
 const MAX_NOTED: usize = 1 << 16;
@@ -20,7 +21,7 @@ pub enum Harm {
     Misbehaviour(&'static str),
 }
 
-/// A frame of a ping of which nothing was passed on as it was.
+/// A frame of a ping, or of the search for a neighbour, of which nothing was passed on as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ImpairedPing {
     /// The time.
@@ -32,7 +33,7 @@ pub struct ImpairedPing {
     /// What was done to it.
     pub harm: Harm,
     /// The frame, as it was before.
-    pub head: ProbeHead,
+    pub head: PingHead,
 }
 
 /// What was done to a frame of which nothing is passed on as it was.
@@ -76,7 +77,7 @@ impl Noted {
         }
     }
 
-    /// Notes `frame` if it is of a ping.
+    /// Notes `frame` if it is of a ping or of the search for a neighbour.
     pub(in crate::fabric) fn push(
         &mut self,
         (vm, direction): (VmId, Direction),
@@ -86,7 +87,8 @@ impl Noted {
     ) {
         let place = (vm, direction);
         let later = || self.fragments.find(place, frame).map(|(head, _)| head);
-        let Some(head) = ProbeHead::parse(frame).or_else(later) else {
+        let head = PingHead::parse(frame).or_else(|| later().map(PingHead::Probe));
+        let Some(head) = head else {
             return;
         };
         if self.pings.len() >= MAX_NOTED {

@@ -1,6 +1,6 @@
 //! What is known of frames of pings that did not arrive, until the pings end.
 
-use crate::hypervisor::by_ping::{Bounded, Key};
+use crate::hypervisor::by_ping::{Bounded, Purpose};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -30,9 +30,17 @@ pub(super) struct Fact {
     pub(super) strength: Strength,
 }
 
-/// Facts by ping.
+impl Fact {
+    /// One that decides.
+    pub(super) const fn decisive(at: Instant, what: Attribution) -> Fact {
+        let strength = Strength::Decisive;
+        Fact { at, what, strength }
+    }
+}
+
+/// Facts by ping, and by search for a neighbour.
 #[derive(Debug)]
-pub(super) struct Evidence(Bounded<Vec<Fact>>);
+pub(super) struct Evidence(Bounded<Vec<Fact>, Purpose>);
 
 impl Default for Evidence {
     fn default() -> Evidence {
@@ -42,7 +50,7 @@ impl Default for Evidence {
 
 impl Evidence {
     /// Keeps a fact.
-    pub(super) fn add(&mut self, key: Key, fact: Fact) {
+    pub(super) fn add(&mut self, key: Purpose, fact: Fact) {
         let Some(facts) = self.0.get_mut(key) else {
             return self.0.insert(key, vec![fact]);
         };
@@ -54,7 +62,7 @@ impl Evidence {
     }
 
     /// Returns true if a frame of a ping that was due at `due` is known to have been dropped where it has to pass.
-    pub(super) fn decides(&self, key: Key, due: Instant) -> bool {
+    pub(super) fn decides(&self, key: Purpose, due: Instant) -> bool {
         let facts = self.0.get(key);
         facts.is_some_and(|facts| {
             let mut of_ping = facts.iter().filter(|fact| fact.at >= due);
@@ -62,17 +70,28 @@ impl Evidence {
         })
     }
 
-    /// Takes what is known of a ping that was due at `due`.
-    pub(super) fn take(&mut self, key: Key, due: Instant) -> Option<Fact> {
-        let facts = self.0.remove(key)?;
-        judge(facts.iter().filter(|fact| fact.at >= due))
+    /// Takes what is known of a ping that was due at `due`. What is known of a search stays: several pings may have waited for its
+    /// end.
+    pub(super) fn take(&mut self, key: Purpose, due: Instant) -> Option<Fact> {
+        match key {
+            Purpose::Ping(_) => {
+                let facts = self.0.remove(key)?;
+                judge(facts.iter().filter(|fact| fact.at >= due))
+            }
+            Purpose::Search(..) => judge(self.of(key).iter().filter(|fact| fact.at >= due)),
+        }
+    }
+
+    /// What is known.
+    pub(super) fn of(&self, key: Purpose) -> &[Fact] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
     }
 }
 
 /// The fact that explains why a ping failed. A reply is there only if the request arrived, so what happened to a reply counts
 /// before what happened to a copy of the request; a drop on the way counts before copies that came to others. What was done
 /// on purpose counts before all that: a frame with a wrong bit may have the number of another ping when a VM reads it.
-fn judge<'a>(facts: impl Iterator<Item = &'a Fact> + Clone) -> Option<Fact> {
+pub(super) fn judge<'a>(facts: impl Iterator<Item = &'a Fact> + Clone) -> Option<Fact> {
     let weight = |fact: &&Fact| {
         let is_on_purpose =
             fact.what.cause == Cause::Impaired && fact.strength != Strength::Elsewhere;
@@ -102,8 +121,13 @@ pub(super) const fn elsewhere(way: Way, vm: VmId) -> Attribution {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hypervisor::by_ping::Key;
 
-    const KEY: Key = Key::new(VmId(0), 1, 2);
+    const KEY: Purpose = ping(0, 2);
+
+    const fn ping(vm: u32, sequence: u16) -> Purpose {
+        Purpose::Ping(Key::new(VmId(vm), 1, sequence))
+    }
 
     fn at(millis: u64) -> Instant {
         Instant::from_nanos(1_000_000 * millis)
@@ -186,19 +210,19 @@ mod tests {
         let mut evidence = Evidence::default();
         let fact = fact(Way::Request, Strength::Decisive, 1, 5);
         for number in 0..3 * MAX_PINGS as u32 {
-            let key = Key::new(VmId(number), 0, 0);
+            let key = ping(number, 0);
             evidence.add(key, fact);
             evidence.add(KEY, fact);
         }
-        let last = Key::new(VmId(3 * MAX_PINGS as u32 - 1), 0, 0);
+        let last = ping(3 * MAX_PINGS as u32 - 1, 0);
         assert_eq!(evidence.take(last, at(5)), Some(fact));
-        assert_eq!(evidence.take(Key::new(VmId(1), 0, 0), at(5)), None);
+        assert_eq!(evidence.take(ping(1, 0), at(5)), None);
     }
 
     #[test]
     fn a_ping_that_was_flooded_to_very_many_pushes_out_no_other() {
         let mut evidence = Evidence::default();
-        let other = Key::new(VmId(0), 1, 1);
+        let other = ping(0, 1);
         let fact = fact(Way::Request, Strength::Decisive, 1, 5);
         evidence.add(other, fact);
         for vm in 0..2 * MAX_PINGS as u32 {

@@ -1,5 +1,6 @@
 //! Finds what a ping is put down to when it fails.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::evidence::{Fact, Strength};
@@ -7,11 +8,11 @@ use super::obstacle::{Ends, obstacle};
 use super::{Count, Failed};
 use crate::fabric::{Explained, Fabric, Impairment, Notice, PathState};
 use crate::hypervisor::Hypervisor;
-use crate::hypervisor::by_ping::Key;
+use crate::hypervisor::by_ping::{Key, Purpose};
 use crate::load::FlowId;
-use crate::record::{Attribution, Cause, Place, Way, Why};
+use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{Misbehaviour, PingId, VmId};
+use crate::vm::{Misbehaviour, PingId, SessionId, VmId};
 
 /// For so long a state that was read is taken for the present one.
 const STATE_LASTS: Duration = Duration::from_millis(100);
@@ -36,10 +37,11 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         let key = Key::of(vm, ping);
+        let purpose = self.purpose_of_ping((vm, ping), from);
         // Very many may fail in one go.
         if search.looked_at != Some(now) {
             // A look at each whose cause is known would have the kernel wake this process for each.
-            match search.evidence.decides(key, due) {
+            match search.evidence.decides(purpose, due) {
                 true => self.look_at_impaired(),
                 false => self.look_at_drops(now),
             }
@@ -47,11 +49,11 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(search) = &mut self.loss_search else {
             return;
         };
-        let fact = search.evidence.take(key, due);
-        let fact = fact.or_else(|| self.held(now, key));
+        let fact = search.evidence.take(purpose, due);
+        let fact = fact.or_else(|| self.held(now, purpose));
         let to = match from.cause {
             Cause::Unknown => self.cause_of_loss(now, (vm, ping), (flow, due), fact),
-            Cause::Unresolved => fact.map(|fact| fact.what).or_else(|| self.absent(flow)),
+            Cause::Unresolved => self.cause_of_want(now, (vm, ping), flow, fact),
             // What was reported, or came back changed, is known already; not who did it on purpose.
             _ => fact
                 .map(|fact| fact.what)
@@ -147,29 +149,59 @@ impl<F: Fabric> Hypervisor<F> {
         self.fabric.tell(now, &Notice::Explained(&found));
     }
 
-    /// An impairment holds the request of a ping, or its reply: its answer will be late, or never come.
-    fn held(&mut self, now: Instant, key: Key) -> Option<Fact> {
+    /// What the frames of a ping are for that has failed so far because of `from`.
+    fn purpose_of_ping(&self, (vm, ping): (VmId, PingId), from: Attribution) -> Purpose {
+        match self.asked_for(vm, ping.session) {
+            Some(address) if from.cause != Cause::Unresolved => Purpose::Search(vm, address),
+            _ => Purpose::Ping(Key::of(vm, ping)),
+        }
+    }
+
+    /// The address for which the pings of a session ask, if they are such questions.
+    fn asked_for(&self, vm: VmId, session: SessionId) -> Option<IpAddr> {
+        let vm = self.vm(vm)?;
+        let is_numbered = vm.probe(session)?.kind.is_numbered();
+        vm.destination(session).filter(|_| !is_numbered)
+    }
+
+    /// An impairment holds the request of a ping or of a search, or the reply: it will come late, or never.
+    pub(super) fn held(&mut self, now: Instant, purpose: Purpose) -> Option<Fact> {
         let search = self.loss_search.as_ref()?;
         if search.held_at != Some(now) {
             let held = self.fabric.held_pings(now);
             let held = held.filter_map(|held| {
-                let (key, way) = self.ping_of(&held.head)?;
-                Some((key, (way, held.vm)))
+                let (purpose, way) = self.purpose_of(&held.head)?;
+                Some((purpose, (way, held.vm)))
             });
             let held = held.collect();
             let search = self.loss_search.as_mut()?;
             (search.held, search.held_at) = (held, Some(now));
         }
-        let (way, vm) = *self.loss_search.as_ref()?.held.get(&key)?;
+        let (way, vm) = *self.loss_search.as_ref()?.held.get(&purpose)?;
         let what = Attribution {
             why: Some(Why::Impairment(Impairment::Delayed)),
             ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
         };
-        Some(Fact {
-            at: now,
-            what,
-            strength: Strength::Decisive,
-        })
+        Some(Fact::decisive(now, what))
+    }
+
+    /// Why a ping was not sent, if anything tells.
+    fn cause_of_want(
+        &mut self,
+        now: Instant,
+        of: (VmId, PingId),
+        flow: FlowId,
+        fact: Option<Fact>,
+    ) -> Option<Attribution> {
+        let waited = Why::Drop(DropReason::NeighbourQueueFull);
+        match fact {
+            Some(fact) if fact.what.why != Some(waited) => Some(fact.what),
+            waiting => {
+                let absent = self.absent(flow);
+                let failed = absent.or_else(|| self.failed_search(now, of, flow));
+                failed.or(waiting.map(|fact| fact.what))
+            }
+        }
     }
 
     /// Why a ping was lost, if anything tells: a fact, or what stands in its way.
@@ -180,6 +212,13 @@ impl<F: Fabric> Hypervisor<F> {
         (flow, due): (FlowId, Instant),
         fact: Option<Fact>,
     ) -> Option<Attribution> {
+        let target = self.flows.get(flow.index()).and_then(|flow| flow.target);
+        if let Some(target) = target
+            && fact.is_none_or(may_be_misled)
+            && let Some(misled) = self.misled(now, (vm, ping.session), target)
+        {
+            return Some(misled);
+        }
         let of_copies = fact.filter(|fact| fact.strength == Strength::Elsewhere);
         if let Some(fact) = fact
             && of_copies.is_none()
@@ -189,7 +228,6 @@ impl<F: Fabric> Hypervisor<F> {
             let what = || self.flapping_or(fact.what, fact.at);
             return Some(absent.map_or_else(what, |absent| Attribution { why, ..absent }));
         }
-        let target = self.flows.get(flow.index()).and_then(|flow| flow.target);
         let was_down = match of_copies {
             Some(fact) => {
                 let to = match fact.what.way {
@@ -203,8 +241,14 @@ impl<F: Fabric> Hypervisor<F> {
         let in_the_way = self.absent(flow).or(was_down).or_else(|| {
             let target = target?;
             let bytes = self.vm(vm)?.packet_length(ping.session)?;
-            let there = self.obstacle(now, (vm, target), Way::Request, bytes);
-            there.or_else(|| self.obstacle(now, (target, vm), Way::Reply, bytes))
+            let there = match self.asked_for(vm, ping.session) {
+                Some(_) => Ends::to_all(vm, target),
+                None => Ends::between(vm, target, bytes),
+            };
+            let back = Ends::between(target, vm, there.bytes);
+            let there = self.obstacle(now, there, Way::Request);
+            let there = there.or_else(|| self.obstacle(now, back, Way::Reply));
+            there.or_else(|| self.misdirected(now, (vm, ping.session), (target, due)))
         });
         in_the_way.or(of_copies.map(|fact| fact.what))
     }
@@ -221,7 +265,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// `vm` has a link that was down at `at`, when a frame was to come to it, because it flaps, or had come up so little before.
-    fn was_down(
+    pub(super) fn was_down(
         &self,
         vm: VmId,
         (at, settling): (Instant, Duration),
@@ -244,20 +288,9 @@ impl<F: Fabric> Hypervisor<F> {
         flapping.unwrap_or(what)
     }
 
-    /// What stands in the way from one VM to another, of packets of so many bytes.
-    pub(super) fn obstacle(
-        &mut self,
-        now: Instant,
-        (source, destination): (VmId, VmId),
-        way: Way,
-        bytes: u32,
-    ) -> Option<Attribution> {
-        let state = self.path_state(now, (source, destination))?;
-        let ends = Ends {
-            source,
-            destination: Some(destination),
-            bytes,
-        };
+    /// What stands in the way from one VM to another.
+    pub(super) fn obstacle(&mut self, now: Instant, ends: Ends, way: Way) -> Option<Attribution> {
+        let state = self.path_state(now, (ends.source, ends.destination?))?;
         obstacle(&state, ends, way)
     }
 
@@ -285,6 +318,15 @@ impl<F: Fabric> Hypervisor<F> {
             }
         }
     }
+}
+
+/// Returns true if what happened to a frame may have happened because it was sent to a wrong hardware address.
+fn may_be_misled(fact: Fact) -> bool {
+    let comes_of_it = matches!(
+        fact.what.cause,
+        Cause::Ignored | Cause::Filtered | Cause::DeliveredElsewhere
+    );
+    fact.what.way == Way::Request && comes_of_it
 }
 
 /// Returns true if a request may have been lost like that because there is no VM that it is for.

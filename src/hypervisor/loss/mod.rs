@@ -9,6 +9,7 @@ mod elimination;
 mod evidence;
 mod explain;
 mod kernel;
+mod neighbour;
 mod notes;
 mod obstacle;
 mod rest;
@@ -20,7 +21,7 @@ use rustc_hash::FxHashMap;
 
 use self::evidence::Evidence;
 use super::Hypervisor;
-use super::by_ping::{Bounded, Key};
+use super::by_ping::{Bounded, Purpose};
 use crate::fabric::{Fabric, PathState};
 use crate::load::FlowId;
 use crate::record::{Attribution, Cause, LossMethod, Place, Way};
@@ -95,8 +96,10 @@ pub(super) struct LossSearch {
     /// When drops were looked at last.
     looked_at: Option<Instant>,
     /// The pings that impairments held at a time, with the part that was and the VM.
-    held: FxHashMap<Key, (Way, VmId)>,
+    held: FxHashMap<Purpose, (Way, VmId)>,
     held_at: Option<Instant>,
+    /// Whose hardware address was corrupted in what a VM has said of its own, at the edge of the second one.
+    corrupted: Bounded<(), (VmId, VmId)>,
 }
 
 impl Default for LossSearch {
@@ -111,6 +114,7 @@ impl Default for LossSearch {
             looked_at: None,
             held: FxHashMap::default(),
             held_at: None,
+            corrupted: neighbour::no_corrupted(),
         }
     }
 }

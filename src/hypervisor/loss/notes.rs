@@ -2,15 +2,18 @@
 
 use super::evidence::{Fact, Strength, elsewhere};
 use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
-use super::obstacle::{fits, link_down};
-use crate::fabric::{Direction, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
+use super::obstacle::{Ends, fits, link_down};
+use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
-use crate::hypervisor::by_ping::Key;
+use crate::hypervisor::by_ping::{Key, Purpose};
 use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, Vm, VmId};
-use crate::wire::{LinkHead, packet_length};
+use crate::wire::{PingHead, packet_length};
+
+/// Flows of a VM that are looked at for the one that a search is for.
+const MAX_FLOWS: usize = 256;
 
 impl<F: Fabric> Hypervisor<F> {
     /// The TAP of `vm` did not take a frame.
@@ -24,12 +27,13 @@ impl<F: Fabric> Hypervisor<F> {
         if self.loss_search.is_none() {
             return;
         }
-        if let Some((key, way, _)) = self.ping_in(frame) {
+        let purpose = PingHead::parse(frame).and_then(|head| self.purpose_of(&head));
+        if let Some((purpose, way)) = purpose {
             let what = Attribution {
                 why: Some(Why::Write(why)),
                 ..Attribution::of(Cause::Refused, way, Place::Vm(vm))
             };
-            self.note(key, now, (what, Strength::Decisive));
+            self.note(purpose, now, (what, Strength::Decisive));
         }
     }
 
@@ -41,15 +45,18 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(head) = self.vm_mut(vm).and_then(Vm::take_ignored_probe) else {
             return;
         };
-        let Some((key, way)) = self.ping_of(&head) else {
+        let Some((purpose, way)) = self.purpose_of(&head) else {
             return;
         };
-        let addressed = self.station(head.destination_mac);
-        let meant = match way {
-            Way::Reply => Some(key.source()),
-            Way::Request | Way::Unknown => self.target_of_ping(key).or(addressed),
+        let addressed = self.station(head.destination_mac());
+        let is_shared = head.destination_mac().is_multicast();
+        let is_for = match &head {
+            PingHead::Probe(_) => is_shared || self.meant(purpose, way).or(addressed) == Some(vm),
+            PingHead::Link(link) => self.is_link_for(vm, link),
         };
-        let is_for = head.destination_mac.is_multicast() || meant == Some(vm);
+        if is_copy(&head) && !is_for {
+            return;
+        }
         let why = Some(Why::Drop(drop_reason(why)));
         let noted = match is_for {
             true => {
@@ -63,7 +70,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             false => (elsewhere(way, vm), Strength::Elsewhere),
         };
-        self.note(key, now, noted);
+        self.note(purpose, now, noted);
     }
 
     /// A ping of `vm` is not sent, as `event` tells that is yet to be recorded.
@@ -79,35 +86,57 @@ impl<F: Fabric> Hypervisor<F> {
             ..Attribution::UNRESOLVED
         };
         if let Event::Ping(ping, _) = event {
-            self.note(Key::of(vm, *ping), now, (what, Strength::Decisive));
+            let purpose = Purpose::Ping(Key::of(vm, *ping));
+            self.note(purpose, now, (what, Strength::Decisive));
         }
     }
 
     /// The kernel has dropped a frame.
     pub(super) fn note_drop(&mut self, now: Instant, drop: &FrameDrop) {
-        let Some((key, way, [source, destination])) = self.ping_in(drop.frame.bytes()) else {
+        let Some(head) = PingHead::parse(drop.frame.bytes()) else {
             return;
         };
-        let parties = Parties {
-            source: self.station(source),
+        let Some((purpose, way)) = self.purpose_of(&head) else {
+            return;
+        };
+        let at_port = match drop.place {
+            DropPlace::Port(vm) => Some(vm),
+            DropPlace::Link(_) | DropPlace::Nowhere => None,
+        };
+        let source = self.station(head.source_mac());
+        let addressed = match &head {
             // A question for a hardware address goes to all, and is for one.
-            destination: match destination.is_multicast() {
-                true => self.target_of_ping(key),
-                false => self.station(destination),
-            },
+            PingHead::Link(link) if is_copy(&head) => {
+                at_port.filter(|vm| self.is_link_for(*vm, link))
+            }
+            _ if head.destination_mac().is_multicast() => self.meant(purpose, way),
+            _ => self.station(head.destination_mac()),
+        };
+        let is_elsewhere = at_port.is_some() && at_port != source && at_port != addressed;
+        if is_copy(&head) && is_elsewhere {
+            return;
+        }
+        let parties = Parties {
+            source,
+            // Nobody has the address of one that was sent to a wrong one.
+            destination: addressed.or_else(|| self.meant(purpose, way)),
         };
         let (mut what, strength) = meaning(drop, parties, way);
         if is_ambiguous(drop)
-            && let (Some(source), Some(destination)) = (parties.source, parties.destination)
+            && let Some(source) = source
+            && let Some(destination) = addressed.or_else(|| self.asked(purpose))
         {
             let bytes = packet_length(drop.frame.bytes()).unwrap_or(0);
-            let ends = (source, destination);
-            let found = self.obstacle(now, ends, way, bytes);
+            let ends = match is_copy(&head) {
+                true => Ends::to_all(source, destination),
+                false => Ends::between(source, destination, bytes),
+            };
+            let found = self.obstacle(now, ends, way);
             match found {
                 Some(found) if found.cause == Cause::Absent => what = found,
                 // It has passed all else, and was too long, or the link was down at that time.
                 _ if drop.function.as_str() == SENDS => {
-                    let state = self.path_state(now, ends);
+                    let state = self.path_state(now, (source, destination));
                     if state.is_some_and(|state| fits(&state, bytes)) {
                         what = link_down(way, destination);
                     }
@@ -120,19 +149,29 @@ impl<F: Fabric> Hypervisor<F> {
                 }
             }
         }
-        // Copies of a question for a hardware address come to all others as well, whatever becomes of it.
-        let is_shared = destination.is_multicast() && LinkHead::parse(drop.frame.bytes()).is_some();
-        if strength == Strength::Elsewhere && is_shared {
-            return;
-        }
-        self.note(key, drop.at, (what, strength));
+        self.note(purpose, drop.at, (what, strength));
     }
 
     /// An impairment, or a misbehaving VM, has dropped or changed a frame.
     pub(super) fn note_impaired(&mut self, ping: &ImpairedPing) {
-        let Some((key, way)) = self.ping_of(&ping.head) else {
+        let Some((purpose, way)) = self.purpose_of(&ping.head) else {
             return;
         };
+        let destination = ping.head.destination_mac();
+        let is_for = match &ping.head {
+            PingHead::Link(link) => self.is_own(ping.vm, ping.direction, link),
+            PingHead::Probe(_) => {
+                ping.direction == Direction::Out
+                    || destination.is_multicast()
+                    || self.station(destination) == Some(ping.vm)
+            }
+        };
+        if is_copy(&ping.head) && !is_for {
+            return;
+        }
+        if let PingHead::Link(link) = &ping.head {
+            self.note_corrupted(ping, link);
+        }
         let what = Attribution {
             why: Some(match ping.harm {
                 Harm::Impairment(kind) => Why::Impairment(kind),
@@ -140,20 +179,43 @@ impl<F: Fabric> Hypervisor<F> {
             }),
             ..Attribution::of(Cause::Impaired, way, Place::Vm(ping.vm))
         };
-        let is_for = ping.direction == Direction::Out
-            || ping.head.destination_mac.is_multicast()
-            || self.station(ping.head.destination_mac) == Some(ping.vm);
         let strength = match is_for {
             true => Strength::Decisive,
             false => Strength::Elsewhere,
         };
-        self.note(key, ping.at, (what, strength));
+        self.note(purpose, ping.at, (what, strength));
     }
 
-    fn note(&mut self, key: Key, at: Instant, (what, strength): (Attribution, Strength)) {
-        if let Some(search) = &mut self.loss_search {
-            let fact = Fact { at, what, strength };
-            search.evidence.add(key, fact);
+    /// The VM that a frame is for; `None` if it is none of the run's, and of a search.
+    fn meant(&self, purpose: Purpose, way: Way) -> Option<VmId> {
+        match (purpose, way) {
+            (Purpose::Ping(key), Way::Reply) => Some(key.source()),
+            (Purpose::Ping(key), Way::Request | Way::Unknown) => self.target_of_ping(key),
+            (Purpose::Search(asker, _), Way::Reply) => Some(asker),
+            (Purpose::Search(..), Way::Request | Way::Unknown) => None,
         }
     }
+
+    /// The VM for whose address a search asks, if the asker has a flow to it: one of its first.
+    fn asked(&self, purpose: Purpose) -> Option<VmId> {
+        let Purpose::Search(asker, address) = purpose else {
+            return None;
+        };
+        let slot = self.slots.get(asker.index())?.as_ref()?;
+        let flows = slot.flows.iter().take(MAX_FLOWS);
+        let mut targets = flows.filter_map(|flow| self.flows.get(flow.index())?.target);
+        targets.find(|vm| self.vm(*vm).is_some_and(|vm| vm.has_address(address)))
+    }
+
+    fn note(&mut self, purpose: Purpose, at: Instant, (what, strength): (Attribution, Strength)) {
+        if let Some(search) = &mut self.loss_search {
+            let fact = Fact { at, what, strength };
+            search.evidence.add(purpose, fact);
+        }
+    }
+}
+
+/// Returns true of a question for a hardware address that goes to all: copies come to others as well, whatever becomes of it.
+fn is_copy(head: &PingHead) -> bool {
+    matches!(head, PingHead::Link(link) if link.destination_mac.is_multicast())
 }

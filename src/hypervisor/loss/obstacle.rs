@@ -13,6 +13,9 @@ const AT_ITS_PORT: &str = "the forwarding table has the destination at the port 
 /// Why nothing comes by a link that is down.
 pub(super) const LINK_DOWN: &str = "its link is down";
 
+/// Why a bridge takes nothing from a station that nobody has let in.
+const LOCKED: &str = "its port is locked";
+
 /// What a frame for `vm` is put down to whose link was down.
 pub(super) const fn link_down(way: Way, vm: VmId) -> Attribution {
     Attribution {
@@ -30,6 +33,31 @@ pub(super) struct Ends {
     pub(super) destination: Option<VmId>,
     /// Bytes of the packet, without the Ethernet header.
     pub(super) bytes: u32,
+    /// It goes to all: where the destination is does not matter.
+    pub(super) is_to_all: bool,
+}
+
+/// Bytes of an ARP packet (RFC 826).
+const ARP_BYTES: u32 = 28;
+
+impl Ends {
+    /// Those of a packet from VM to VM.
+    pub(super) const fn between(source: VmId, destination: VmId, bytes: u32) -> Ends {
+        Ends {
+            source,
+            destination: Some(destination),
+            bytes,
+            is_to_all: false,
+        }
+    }
+
+    /// Those of a question for a hardware address.
+    pub(super) const fn to_all(source: VmId, destination: VmId) -> Ends {
+        Ends {
+            is_to_all: true,
+            ..Ends::between(source, destination, ARP_BYTES)
+        }
+    }
 }
 
 /// The first thing that stands in the way of a frame, as it goes from source to destination. `None` if nothing does.
@@ -84,6 +112,13 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
             return put_down(Cause::InBridge, source, words("both ports are isolated"));
         }
     }
+    let is_locked = left.is_some_and(|left| left.is_locked);
+    if ends.is_to_all {
+        let why = words(LOCKED);
+        return is_locked
+            .then(|| put_down(Cause::InBridge, source, why))
+            .flatten();
+    }
     if let (Some(link), Some(left), Some(entered)) = (state.returned_at, left, to.bridge)
         // A bridge that both are on has flooded it, and to the destination, too.
         && left.name != entered.name
@@ -119,8 +154,8 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     if ends.bytes > to.mtu {
         return put_down(Cause::InBridge, at, words(TOO_LARGE));
     }
-    if left.is_some_and(|left| left.is_locked) {
-        return put_down(Cause::InBridge, source, words("its port is locked"));
+    if is_locked {
+        return put_down(Cause::InBridge, source, words(LOCKED));
     }
     None
 }
@@ -165,6 +200,7 @@ mod tests {
         source: VmId(0),
         destination: Some(VmId(1)),
         bytes: 1_500,
+        is_to_all: false,
     };
 
     fn bridge() -> BridgeState {

@@ -1,6 +1,6 @@
 //! Tests of the search for what became of lost pings, on a switch in memory.
 
-use super::obstacle::TOO_LARGE;
+use super::obstacle::{Ends, TOO_LARGE};
 use super::*;
 use crate::experiment::{Experiment, FlowPlan};
 use crate::fabric::PortState;
@@ -162,10 +162,11 @@ fn what_stands_in_the_way_is_judged_by_the_length_of_each_ping() {
         returned_at: None,
     };
     let ends = (VmId(0), VmId(1));
+    let between = |bytes| Ends::between(VmId(0), VmId(1), bytes);
     let search = hypervisor.loss_search.as_mut().unwrap();
     search.states.insert(ends, Some(state));
     for (bytes, is_too_large) in [(0, false), (9_000, true), (100, false)] {
-        let found = hypervisor.obstacle(Instant::ZERO, ends, Way::Request, bytes);
+        let found = hypervisor.obstacle(Instant::ZERO, between(bytes), Way::Request);
         let expected = is_too_large.then_some(Why::State(TOO_LARGE));
         assert_eq!(found.and_then(|found| found.why), expected, "{bytes} bytes");
     }

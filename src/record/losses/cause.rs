@@ -199,6 +199,9 @@ pub struct Attribution {
     pub place: Place,
     /// What more is known.
     pub why: Option<Why>,
+    /// Of a ping that was never sent, what became of the search for its neighbour: which part of it did not arrive, and why. Place
+    /// and `why` are those of that.
+    pub search: Option<(Cause, Way)>,
 }
 
 impl Attribution {
@@ -221,7 +224,30 @@ impl Attribution {
             way,
             place,
             why: None,
+            search: None,
         }
+    }
+
+    /// A ping that was never sent because of what became of the search for its neighbour.
+    pub const fn unfound(what: Attribution) -> Attribution {
+        Attribution {
+            place: what.place,
+            why: what.why,
+            search: Some((what.cause, what.way)),
+            ..Attribution::UNRESOLVED
+        }
+    }
+
+    /// What more is known, in words.
+    pub fn reason(&self) -> Option<String> {
+        let Some((cause, way)) = self.search else {
+            return self.why.map(|why| why.to_string());
+        };
+        let what = format!("neighbour {} {}", way.word(), cause.words());
+        Some(match self.why {
+            Some(why) => format!("{what}: {why}"),
+            None => what,
+        })
     }
 
     /// A ping that somebody reported undeliverable.
@@ -249,7 +275,7 @@ impl fmt::Display for Attribution {
             Place::Tool | Place::Unknown => {}
             place => write!(f, " at {place}")?,
         }
-        match self.why {
+        match self.reason() {
             Some(why) => write!(f, " ({why})"),
             None => Ok(()),
         }

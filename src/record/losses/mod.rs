@@ -66,6 +66,7 @@ impl Rows {
         let has_room = self.0.len() < limit || self.0.contains_key(&to);
         // There are a few of these for each cause.
         let is_plain = matches!(to.place, Place::Tool | Place::Unknown)
+            && to.search.is_none()
             && !matches!(
                 to.why,
                 Some(Why::Kernel(..) | Why::ForwardedTo(_) | Why::Moving(_))

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::super::clean::mark_of;
 use super::super::error::SystemError;
+use super::super::filter::FilterKind;
 use super::super::lab_config::{Prepared, Sharing};
 use super::super::namespace_watch::NameWatch;
 use super::super::netlink::link_requests::LinkChange;
@@ -224,6 +225,10 @@ impl Fabric for TapFabric {
     fn path_stamps(&mut self, ping: PathKey) -> [Option<PathStamps>; 2] {
         let stamper = self.path_stamper.as_ref();
         stamper.map_or([None, None], |stamper| stamper.stamps(ping))
+    }
+
+    fn has_filter(&self) -> bool {
+        self.filter_kind() != FilterKind::None
     }
 
     fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, SystemError> {

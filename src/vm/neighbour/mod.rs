@@ -11,6 +11,7 @@ mod update;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use self::table::VainSearch;
 pub(super) use self::table::{Found, Lookup, NeighbourTable};
 use self::table::{Overdue, Waited};
 pub(super) use self::update::Claim;

@@ -67,6 +67,17 @@ pub(super) struct Waited {
     pub(super) pings: VecDeque<PingId>,
 }
 
+/// A search for a neighbour that nobody has answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VainSearch {
+    /// The number of requests so far.
+    pub requests: u8,
+    /// When the last of them was sent.
+    pub last: Instant,
+    /// The time between two of them, at least.
+    pub interval: Duration,
+}
+
 /// The way of a ping to a neighbour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::vm) enum Lookup {
@@ -300,6 +311,22 @@ impl NeighbourTable {
     pub(in crate::vm) fn failed_at(&self, address: IpAddr) -> Option<Instant> {
         let entry = self.entries.get(&address)?;
         matches!(entry.state, State::Failed).then_some(entry.updated)
+    }
+
+    /// The search for the neighbour `address` that goes on, or that has failed last.
+    pub(in crate::vm) fn vain_search(&self, address: IpAddr) -> Option<VainSearch> {
+        let interval = self.retransmit_time(address);
+        let entry = self.entries.get(&address)?;
+        let (requests, next) = match &entry.state {
+            State::Incomplete(search) => (search.requests, search.retry_at),
+            State::Failed => (MAX_REQUESTS, entry.updated),
+            _ => return None,
+        };
+        Some(VainSearch {
+            requests,
+            last: Instant::from_nanos(next.as_nanos().saturating_sub(interval.as_nanos() as u64)),
+            interval,
+        })
     }
 
     /// The time until which the neighbour `address` is taken for reachable if nothing more is heard of it. `None` if it is not.

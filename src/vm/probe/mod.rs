@@ -23,7 +23,7 @@ use self::ports::Ports;
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::ipv4::Shortcuts;
-use super::neighbour::{Found, Lookup};
+use super::neighbour::{Found, Lookup, VainSearch};
 use super::nic::group_mac;
 use super::service::Services;
 use super::{
@@ -33,14 +33,14 @@ use super::{
 use crate::time::Instant;
 use crate::wire::{
     ETHERNET_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, Ipv4Envelope, Ipv6Envelope,
-    MacAddr, ProbeHead, QuotedProbe,
+    MacAddr, PingHead, QuotedProbe,
 };
 
 /// What few VMs need: the state of kinds of probes other than ICMP echo, a probe of somebody else's, and services.
 #[derive(Default, Debug)]
 pub(super) struct Probes {
-    /// The probe in the last frame that the VM did not act on, until somebody asks for it.
-    pub(super) ignored: Option<ProbeHead>,
+    /// The head of the last frame that the VM did not act on, if it was of a ping or of a search, until somebody asks for it.
+    pub(super) ignored: Option<PingHead>,
     ports: Ports,
     link: LinkProbes,
     pub(super) services: Services,
@@ -438,6 +438,24 @@ impl Vm {
     /// The number of pings of `session` that were begun.
     pub fn pings_begun(&self, session: SessionId) -> Option<u64> {
         Some(self.sessions.get(usize::from(session.0))?.begun())
+    }
+
+    /// The neighbour that the pings of `session` are handed to at `now`. `None` where they are handed to none: there is no way to
+    /// the destination, or they are questions for a hardware address themselves.
+    pub fn neighbour_of(&self, now: Instant, session: SessionId) -> Option<IpAddr> {
+        let config = self.sessions.get(usize::from(session.0))?.config;
+        let is_handed = config.probe.kind.is_numbered();
+        self.next_hop(now, config.destination).filter(|_| is_handed)
+    }
+
+    /// The search for the neighbour `address` that goes on at `now`, or that has failed last.
+    pub fn vain_search(&self, address: IpAddr) -> Option<VainSearch> {
+        self.neighbours.vain_search(address)
+    }
+
+    /// The hardware address to which datagrams for the neighbour `address` are sent now.
+    pub fn neighbour_mac(&self, address: IpAddr) -> Option<MacAddr> {
+        self.neighbours.get(address)
     }
 
     /// The number of echo requests that the VM has answered, whoever sent them.

@@ -200,7 +200,7 @@ fn what_is_on_its_way_out_in_fragments_is_bounded() {
         assert!(pings <= MAX_OUTGOING + MAX_OUTGOING / 45 + 1);
     }
     let mut request = request(4_000, 1_500);
-    let asked = ProbeHead::parse(&request[0]);
+    let asked = PingHead::parse(&request[0]);
     bench.vm.keep_ignored_probes();
     let last = request.pop().unwrap();
     for fragment in &request {

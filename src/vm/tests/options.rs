@@ -198,6 +198,6 @@ fn an_echo_request_whose_options_make_no_sense_is_kept_though_its_sender_is_told
         bench.receive(ms(0), &frame);
         let kept = bench.vm.take_ignored_probe();
         assert!(kept.is_some());
-        assert_eq!(kept, ProbeHead::parse(&frame));
+        assert_eq!(kept, PingHead::parse(&frame));
     }
 }

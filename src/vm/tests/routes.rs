@@ -233,7 +233,7 @@ fn answers_by_a_gateway_that_is_silent_are_bounded_and_dropped_in_the_end() {
     for source in [IpAddr::from(FAR), FAR6.into()] {
         let mut bench = bench(true);
         bench.vm.keep_ignored_probes();
-        let request = ProbeHead::parse(&Question::Echo.frames(PEER_MAC, source)[0]);
+        let request = PingHead::parse(&Question::Echo.frames(PEER_MAC, source)[0]);
         assert!(request.is_some());
         let mut kept = 0;
         loop {

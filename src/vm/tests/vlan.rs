@@ -109,7 +109,7 @@ fn the_echo_message_in_a_frame_of_another_vlan_is_kept() {
         bench.vm.keep_ignored_probes();
         let request = bench.echo(false, 7, 1, PEER, |payload| payload.fill(0x5a));
         for frame in [tagged(vlan, &request), request] {
-            let expected = ProbeHead::parse(&frame);
+            let expected = PingHead::parse(&frame);
             assert!(expected.is_some());
             let (_, event) = bench.receive(ms(0), &frame);
             // An untagged VM answers the untagged one.
