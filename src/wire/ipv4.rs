@@ -127,6 +127,27 @@ pub struct Ipv4Envelope {
 }
 
 impl Ipv4Envelope {
+    /// That of the answer to the datagram in `frame`, sent from `source_mac` to where it came from, with its code point. It may be
+    /// cut, and has no identification. `None` if there is no such datagram.
+    pub(super) fn answering(
+        frame: &[u8],
+        source_mac: MacAddr,
+        time_to_live: u8,
+    ) -> Option<Ipv4Envelope> {
+        let ip: &[u8; IPV4_HEADER_LENGTH] = frame.get(ETHERNET_HEADER_LENGTH..)?.first_chunk()?;
+        let addresses = ip.last_chunk::<8>()?;
+        Some(Ipv4Envelope {
+            source_mac,
+            destination_mac: MacAddr(*frame.get(6..)?.first_chunk()?),
+            source: Ipv4Addr::from(*addresses.last_chunk::<4>()?),
+            destination: Ipv4Addr::from(*addresses.first_chunk::<4>()?),
+            time_to_live,
+            dscp: ip[1] >> 2,
+            dont_fragment: false,
+            identification: 0,
+        })
+    }
+
     /// Puts the Ethernet and IPv4 headers of a datagram with `length` bytes of `protocol` at the start of `buffer`.
     ///
     /// Returns those bytes, or `None` when the buffer is too short or the datagram would be over 65,535 bytes.

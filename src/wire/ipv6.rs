@@ -6,7 +6,7 @@ use etherparse::err::ipv6::HeaderSliceError;
 use etherparse::{EtherType, IpNumber, Ipv6FlowLabel, Ipv6Header, Ipv6HeaderSlice};
 
 use super::error::{Layer, ParseError};
-use super::ethernet;
+use super::ethernet::{self, ETHERNET_HEADER_LENGTH};
 use super::mac::MacAddr;
 
 /// Bytes of the header before any extension header.
@@ -145,6 +145,28 @@ pub struct Ipv6Envelope {
 }
 
 impl Ipv6Envelope {
+    /// That of the answer to the packet in `frame`, sent from `source_mac` to where it came from, with its code point and without
+    /// congestion marks (RFC 3168); and the hop limit that it came with. `None` if there is no such packet.
+    pub(super) fn answering(
+        frame: &[u8],
+        source_mac: MacAddr,
+        hop_limit: u8,
+    ) -> Option<(Ipv6Envelope, u8)> {
+        /// The bits of the traffic class that are no code point but congestion marks.
+        const CONGESTION: u8 = 0x03;
+        let bytes = frame.get(ETHERNET_HEADER_LENGTH..)?;
+        let packet = Ipv6Packet::parse(bytes, ETHERNET_HEADER_LENGTH).ok()?;
+        let envelope = Ipv6Envelope {
+            source_mac,
+            destination_mac: MacAddr(*frame.get(6..)?.first_chunk()?),
+            source: packet.destination,
+            destination: packet.source,
+            traffic_class: packet.traffic_class & !CONGESTION,
+            hop_limit,
+        };
+        Some((envelope, packet.hop_limit))
+    }
+
     /// Puts both headers at the start of `buffer`, for `payload_length` bytes that start with `next_header`.
     ///
     /// Returns those bytes, to be written, or `None` when the buffer is too short or the packet would be too long.

@@ -3,11 +3,9 @@
 //!
 //! Read RFC 8762 section 4.2.1 and 4.3.1 first: "Session-Sender Packet Format", "Session-Reflector Packet Format".
 
-use std::net::Ipv4Addr;
-
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Envelope};
-use super::ipv6::{IPV6_HEADER_LENGTH, Ipv6Envelope, Ipv6Packet};
+use super::ipv6::{IPV6_HEADER_LENGTH, Ipv6Envelope};
 use super::mac::MacAddr;
 use super::udp::{UDP_HEADER_LENGTH, write_ipv6_udp, write_udp};
 
@@ -170,18 +168,11 @@ pub fn turn_into_stamp_reply(
     identification: u16,
 ) -> Option<usize> {
     const START: usize = ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH;
-    let ip = buffer.get(ETHERNET_HEADER_LENGTH..)?.first_chunk::<20>()?;
-    let (dscp, received_with) = (ip[1] >> 2, ip[8]);
-    let addresses = ip.last_chunk::<8>()?;
+    const TIME_TO_LIVE: usize = ETHERNET_HEADER_LENGTH + 8;
+    let received_with = *buffer.get(TIME_TO_LIVE)?;
     let envelope = Ipv4Envelope {
-        source_mac,
-        destination_mac: MacAddr(*buffer.get(6..)?.first_chunk()?),
-        source: Ipv4Addr::from(*addresses.last_chunk::<4>()?),
-        destination: Ipv4Addr::from(*addresses.first_chunk::<4>()?),
-        time_to_live,
-        dscp,
-        dont_fragment: false,
         identification,
+        ..Ipv4Envelope::answering(buffer, source_mac, time_to_live)?
     };
     let (ports, payload) = datagram(buffer.get(START..)?)?;
     let packet = reflection.of(payload, received_with);
@@ -201,24 +192,10 @@ pub fn turn_into_ipv6_stamp_reply(
     source_mac: MacAddr,
     hop_limit: u8,
 ) -> Option<usize> {
-    /// The bits of the traffic class that are no code point but congestion marks (RFC 3168).
-    const CONGESTION: u8 = 0x03;
     const START: usize = ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH + UDP_HEADER_LENGTH;
-    let packet = Ipv6Packet::parse(
-        buffer.get(ETHERNET_HEADER_LENGTH..)?,
-        ETHERNET_HEADER_LENGTH,
-    );
-    let packet = packet.ok()?;
-    let envelope = Ipv6Envelope {
-        source_mac,
-        destination_mac: MacAddr(*buffer.get(6..)?.first_chunk()?),
-        source: packet.destination,
-        destination: packet.source,
-        traffic_class: packet.traffic_class & !CONGESTION,
-        hop_limit,
-    };
+    let (envelope, received_with) = Ipv6Envelope::answering(buffer, source_mac, hop_limit)?;
     let (ports, payload) = datagram(buffer.get(offset..)?)?;
-    let reply = reflection.of(payload, packet.hop_limit);
+    let reply = reflection.of(payload, received_with);
     let length = payload.len();
     let room = length.max(STAMP_LENGTH);
     let from = offset + UDP_HEADER_LENGTH;

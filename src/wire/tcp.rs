@@ -2,8 +2,6 @@
 //!
 //! Read section 3.10.7.1 first: "CLOSED state".
 
-use std::net::Ipv4Addr;
-
 use etherparse::{IpNumber, TcpHeader, TcpHeaderSlice};
 
 use super::checksum;
@@ -109,18 +107,9 @@ pub fn turn_into_tcp_reset(
     source_mac: MacAddr,
     time_to_live: u8,
 ) -> Option<usize> {
-    let destination_mac = MacAddr(*frame.get(6..)?.first_chunk()?);
-    let ip = frame.get(ETHERNET_HEADER_LENGTH..)?;
-    let addresses = ip.get(12..IPV4_HEADER_LENGTH)?;
     let envelope = Ipv4Envelope {
-        source_mac,
-        destination_mac,
-        source: Ipv4Addr::from(*addresses.last_chunk::<4>()?),
-        destination: Ipv4Addr::from(*addresses.first_chunk::<4>()?),
-        time_to_live,
-        dscp: *ip.get(1)? >> 2,
         dont_fragment: true,
-        identification: 0,
+        ..Ipv4Envelope::answering(frame, source_mac, time_to_live)?
     };
     let mut reset = segment.reset();
     let (from, to) = (envelope.source.octets(), envelope.destination.octets());
@@ -137,18 +126,7 @@ pub fn turn_into_ipv6_tcp_reset(
     source_mac: MacAddr,
     hop_limit: u8,
 ) -> Option<usize> {
-    /// The bits of the traffic class that are no code point but congestion marks (RFC 3168).
-    const CONGESTION: u8 = 0x03;
-    let packet = Ipv6Packet::parse(frame.get(ETHERNET_HEADER_LENGTH..)?, ETHERNET_HEADER_LENGTH);
-    let packet = packet.ok()?;
-    let envelope = Ipv6Envelope {
-        source_mac,
-        destination_mac: MacAddr(*frame.get(6..)?.first_chunk()?),
-        source: packet.destination,
-        destination: packet.source,
-        traffic_class: packet.traffic_class & !CONGESTION,
-        hop_limit,
-    };
+    let (envelope, _) = Ipv6Envelope::answering(frame, source_mac, hop_limit)?;
     let mut reset = segment.reset();
     let (from, to) = (envelope.source.octets(), envelope.destination.octets());
     reset.checksum = reset.calc_checksum_ipv6_raw(from, to, &[]).ok()?;
