@@ -36,6 +36,17 @@ fn silent() -> Relocation {
     }
 }
 
+/// Impairs what the VM that moves sends.
+fn of_moving(profile: Profile) -> Rule {
+    Rule {
+        words: String::new(),
+        vms: 1..=1,
+        direction: Direction::Out,
+        to: None,
+        profile,
+    }
+}
+
 fn moves(lab: &mut Lab) -> Vec<Move> {
     lab.hypervisor().look_at_moves(Instant::ZERO);
     let moves = lab.hypervisor().recorder().moves();
@@ -109,21 +120,14 @@ fn a_vm_that_moves_silently_is_gone_until_it_speaks() {
 #[test]
 fn an_announcement_is_written_and_learned_from_when_it_gets_to_the_port_if_ever() {
     let impaired = |delay: Option<Duration>, lost: bool| {
-        let rule = Rule {
-            words: String::new(),
-            vms: 1..=1,
-            direction: Direction::Out,
-            to: None,
-            profile: Profile {
-                delay: delay.map(Delay::constant),
-                loss: match lost {
-                    true => Loss::Random(1.0),
-                    false => Profile::default().loss,
-                },
-                ..Profile::default()
+        vec![of_moving(Profile {
+            delay: delay.map(Delay::constant),
+            loss: match lost {
+                true => Loss::Random(1.0),
+                false => Profile::default().loss,
             },
-        };
-        vec![rule]
+            ..Profile::default()
+        })]
     };
     let silent = |lasts| PlannedMisbehaviour {
         after: MS * 20,
@@ -288,16 +292,10 @@ fn every_ping_that_a_move_costs_is_told_whatever_delays_replies() {
     for (delay, outage) in [(0, 1_000), (2_000, 1_000), (5_000, 1_000), (3_000, 8_000)] {
         let micros = Duration::from_micros;
         let (mut lab, mut only) = pinging(MS, false);
-        let rule = Rule {
-            words: String::new(),
-            vms: 1..=1,
-            direction: Direction::Out,
-            to: None,
-            profile: Profile {
-                delay: Some(Delay::constant(micros(delay))),
-                ..Profile::default()
-            },
-        };
+        let rule = of_moving(Profile {
+            delay: Some(Delay::constant(micros(delay))),
+            ..Profile::default()
+        });
         lab.carry_out(Command::Impair(vec![rule])).unwrap();
         let relocation = Relocation {
             outage: micros(outage),
