@@ -248,6 +248,12 @@ impl<F> Instrumented<F> {
             .is_some_and(|misbehave| misbehave.had_wrong_mac(vm, at))
     }
 
+    /// Returns true if `vm` did so at `at` or before.
+    pub fn had_wrong_mac_until(&self, vm: VmId, at: Instant) -> bool {
+        self.misbehave()
+            .is_some_and(|misbehave| misbehave.had_wrong_mac_until(vm, at))
+    }
+
     /// Returns the VMs that misbehave.
     pub fn misbehaving(&self) -> Vec<VmId> {
         self.misbehave()

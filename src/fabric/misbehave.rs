@@ -313,12 +313,21 @@ impl Misbehave {
 
     /// Returns true if `vm` sent from another hardware address than its own at `at`.
     pub(super) fn had_wrong_mac(&self, vm: VmId, at: Instant) -> bool {
-        self.records.iter().any(|record| {
+        let mut records = self.with_wrong_mac(vm, at);
+        records.any(|record| record.ended.is_none_or(|ended| at < ended))
+    }
+
+    /// Returns true if `vm` sent from another hardware address than its own at `at` or before.
+    pub(super) fn had_wrong_mac_until(&self, vm: VmId, at: Instant) -> bool {
+        self.with_wrong_mac(vm, at).next().is_some()
+    }
+
+    fn with_wrong_mac(&self, vm: VmId, at: Instant) -> impl Iterator<Item = &MisbehaviourRecord> {
+        self.records.iter().filter(move |record| {
             record.vm == vm
                 && record.misbehaviour == Misbehaviour::WrongMac
                 && record.refused.is_none()
                 && record.began <= at
-                && record.ended.is_none_or(|ended| at < ended)
         })
     }
 

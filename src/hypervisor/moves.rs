@@ -382,6 +382,7 @@ impl<F: Fabric> Hypervisor<F> {
                 flow,
                 last,
                 first: None,
+                first_sent: None,
                 longest: None,
                 from,
                 next: from,

@@ -33,7 +33,7 @@ use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{Announcement, VmId};
 
-/// Peers of all moves together whose gaps are measured, the first ones: 112 bytes each.
+/// Peers of all moves together whose gaps are measured, the first ones: 128 bytes each.
 pub const MAX_GAPS: usize = 1 << 16;
 
 /// Lost pings whose causes may change in the figures of moves, the first ones.
@@ -130,6 +130,8 @@ pub struct Gap {
     pub last: Option<Instant>,
     /// The receipt of the first answer after; `None` as long as there is none.
     pub first: Option<Instant>,
+    /// When the ping was sent that this is the answer to, if that was behind the change of the link.
+    pub first_sent: Option<Instant>,
     /// The longest time between two answers so far in which pings were not answered, as long as it is not known which is the gap;
     /// and the number of the first ping behind its beginning.
     pub longest: Option<(Option<Instant>, Instant, u64)>,
@@ -272,9 +274,10 @@ impl Moves {
             gap.next = next;
             return None;
         }
-        gap.first = Some(received);
+        (gap.first, gap.first_sent) = (Some(received), Some(sent));
         if let Some((last, first, next)) = gap.longest.take() {
             (gap.last, gap.first, gap.next) = (last, Some(first), next);
+            gap.first_sent = None;
         }
         gap.nanos()
     }
@@ -396,11 +399,16 @@ impl Move {
         // An answer that is sent at once has the time of what it answers.
         let is_reached_first = before(self.seen.first_to_itself)
             .is_some_and(|reached| own.is_none_or(|own| reached <= own));
+        // An announcement that is held comes after what the VM was reached by.
+        let is_before_announced =
+            |at: Option<Instant>| at.zip(self.seen.announced).is_some_and(|(at, announced)| at < announced);
+        let is_announced_later = is_before_announced(gap.first_sent)
+            && is_before_announced(self.seen.first_to_itself);
         if self.is_told {
             EndedBy::FdbByLab
         } else if before(self.told).is_some() {
             EndedBy::FdbByController
-        } else if before(self.learned_from_announcement).is_some() {
+        } else if before(self.learned_from_announcement).is_some() && !is_announced_later {
             EndedBy::FdbByAnnouncement
         } else if before(self.learned).is_some_and(|learned| Some(learned) <= self.ready) {
             // Nobody was looking for first frames yet, and it had announced nothing: what is heard when the link is ready was learned
@@ -446,6 +454,7 @@ mod tests {
             flow: FlowId(flow),
             last: Some(at(last)),
             first: None,
+            first_sent: None,
             longest: None,
             from: next,
             next,
@@ -655,10 +664,11 @@ mod tests {
             announced: None,
             first_out_is_answer: is_answer,
         };
-        let announced = |made: &mut Move| {
-            made.learned = Some(at(1_205));
+        let announced_at = |made: &mut Move, micros| {
+            made.learned = Some(at(micros));
             made.learned_from_announcement = made.learned;
         };
+        let announced = |made: &mut Move| announced_at(made, 1_205);
         type Change<'a> = &'a dyn Fn(&mut Move);
         let table: &[(Change<'_>, EndedBy)] = &[
             (&|_| (), EndedBy::Unknown),
@@ -712,6 +722,34 @@ mod tests {
                 &|made| made.seen = seen(Some(1_280), Some(1_280), false),
                 EndedBy::Flooded,
             ),
+            // The announcement is held, and so is the answer to a ping that was sent before it left.
+            (
+                &|made| {
+                    announced_at(made, 1_350);
+                    made.learned = Some(at(1_290));
+                    made.seen = seen(Some(1_280), Some(1_310), false);
+                    made.seen.announced = Some(at(1_345));
+                },
+                EndedBy::FdbByOwnFrame,
+            ),
+            (
+                &|made| {
+                    announced_at(made, 1_350);
+                    made.seen = seen(Some(1_360), Some(1_310), false);
+                    made.seen.announced = Some(at(1_345));
+                },
+                EndedBy::Flooded,
+            ),
+            // The ping was held on its way to the VM.
+            (
+                &|made| {
+                    announced_at(made, 1_350);
+                    made.learned = Some(at(1_290));
+                    made.seen = seen(Some(1_280), Some(1_355), false);
+                    made.seen.announced = Some(at(1_345));
+                },
+                EndedBy::FdbByAnnouncement,
+            ),
             // Its frame went out while its link changed, before anybody looked for one.
             (
                 &|made| {
@@ -740,7 +778,7 @@ mod tests {
             change(&mut made);
             let mut gap = gap(0, 990, 7);
             assert_eq!(made.ended_by(&gap), EndedBy::NotEnded);
-            gap.first = Some(at(1_400));
+            (gap.first, gap.first_sent) = (Some(at(1_400)), Some(at(1_300)));
             assert_eq!(made.ended_by(&gap), *expected);
         }
     }

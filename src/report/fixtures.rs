@@ -29,6 +29,7 @@ fn moved(recorder: &mut Recorder) {
             flow,
             last: Some(at(1_000)),
             first: None,
+            first_sent: None,
             longest: None,
             from: 0,
             next: 0,

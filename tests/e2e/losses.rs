@@ -255,6 +255,22 @@ fn what_the_filter_drops_for_a_foreign_address_is_put_down_to_it_at_the_vm_that_
 }
 
 #[test]
+fn what_was_sent_to_a_foreign_address_before_it_was_put_right_is_put_down_to_the_filter() {
+    let lab = Lab::new();
+    let run = lab.tap_reactor(
+        "--vms 3 --ping vm0:vm1 --ping vm1:vm0,probe=arp --interval 5ms --duration 400ms --timeout 50ms \
+         --filter=on --misbehave vm1:wrong-mac@100ms+100ms --json",
+    );
+    let report = run.expect_status(1).json();
+    let losses = report["losses"].as_array().expect("there are some");
+    let reason = "sent to a hardware address that is not its own";
+    assert!(
+        losses.iter().all(|row| row["reason"] == reason && row["cause"] == "filtered"),
+        "{losses:?}"
+    );
+}
+
+#[test]
 fn pings_without_a_neighbour_tell_what_became_of_the_search_for_it_on_every_fabric() {
     let lab = Lab::new();
     let pings = "--vms 3 --ping vm0:vm1 --interval 10ms --count 10 --resolve at-once --json";

@@ -101,7 +101,7 @@ impl<F: Fabric> Hypervisor<F> {
             // Whoever reads it tells.
             return None;
         }
-        if taken_for.is_some_and(of_nobody) {
+        if taken_for.is_some_and(of_nobody) || self.was_misled((vm, session), (target, due)) {
             return Some(filtered(Way::Request, target));
         }
         let is_wrong = self.fabric.had_wrong_mac(vm, due);
@@ -127,6 +127,19 @@ impl<F: Fabric> Hypervisor<F> {
             why: Some(Why::State(CORRUPTED_ADDRESS)),
             ..Attribution::of(Cause::Impaired, Way::Request, Place::Vm(place))
         })
+    }
+
+    /// `target` had sent from another hardware address than its own, and what the VM knows of it was put right only after `due`.
+    fn was_misled(
+        &self,
+        (vm, session): (VmId, SessionId),
+        (target, due): (VmId, Instant),
+    ) -> bool {
+        let updated_at = || {
+            let sender = self.vm(vm)?;
+            sender.neighbour_updated_at(sender.neighbour_of(due, session)?)
+        };
+        self.fabric.had_wrong_mac_until(target, due) && updated_at().is_some_and(|at| at >= due)
     }
 
     /// The hardware address to which a VM sends what is for `target`, if that is another than the target's.

@@ -313,6 +313,11 @@ impl NeighbourTable {
         matches!(entry.state, State::Failed).then_some(entry.updated)
     }
 
+    /// When the state or the hardware address of the neighbour `address` changed last.
+    pub(in crate::vm) fn updated_at(&self, address: IpAddr) -> Option<Instant> {
+        Some(self.entries.get(&address)?.updated)
+    }
+
     /// The search for the neighbour `address` that goes on, or that has failed last.
     pub(in crate::vm) fn vain_search(&self, address: IpAddr) -> Option<VainSearch> {
         let interval = self.retransmit_time(address);

@@ -458,6 +458,11 @@ impl Vm {
         self.neighbours.get(address)
     }
 
+    /// When what the VM knows of the neighbour `address` changed last.
+    pub fn neighbour_updated_at(&self, address: IpAddr) -> Option<Instant> {
+        self.neighbours.updated_at(address)
+    }
+
     /// The number of echo requests that the VM has answered, whoever sent them.
     pub const fn requests_answered(&self) -> u64 {
         self.requests_answered
