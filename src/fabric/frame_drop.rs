@@ -1,6 +1,6 @@
 //! Frames that the kernel dropped on their way from VM to VM, as it tells of them itself.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -64,17 +64,17 @@ pub struct FrameDrops {
 /// The same name is kept once, for as long as the process runs, so that many drops of the same kind cost no more than one. The
 /// first 16,384 are kept; any other is `…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KernelName(&'static str);
+pub struct KernelName(&'static &'static str);
 
 /// Names that are kept.
 const MOST_NAMES: usize = 1 << 14;
 
-static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+static NAMES: Mutex<BTreeMap<&'static str, KernelName>> = Mutex::new(BTreeMap::new());
 
 impl KernelName {
     const MOST: usize = 47;
     /// No name.
-    pub const EMPTY: KernelName = KernelName("");
+    pub const EMPTY: KernelName = KernelName(&"");
 
     /// Keeps `name`.
     pub fn new(name: &str) -> KernelName {
@@ -83,14 +83,15 @@ impl KernelName {
             .unwrap_or_default();
         let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = names.get(name) {
-            return KernelName(kept);
+            return *kept;
         }
         if names.len() >= MOST_NAMES {
-            return KernelName("…");
+            return KernelName(&"…");
         }
-        let kept = Box::leak(name.into());
-        names.insert(kept);
-        KernelName(kept)
+        let text: &'static str = Box::leak(name.into());
+        let kept = KernelName(Box::leak(Box::new(text)));
+        names.insert(text, kept);
+        kept
     }
 
     /// Returns the name.

@@ -1,10 +1,10 @@
 //! Which ping a frame is of, and values by ping in bounded memory.
 
-use std::collections::VecDeque;
-use std::hash::Hash;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::IpAddr;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::FxHasher;
 
 use super::Hypervisor;
 use crate::fabric::Fabric;
@@ -56,8 +56,42 @@ pub(super) struct Bounded<T, K = Key> {
     values: VecDeque<Option<(K, T)>>,
     /// The number of the first of them.
     first: u64,
-    numbers: FxHashMap<K, u64>,
+    numbers: HashMap<K, u64, BuildHasherDefault<PingHasher>>,
     limit: usize,
+}
+
+/// Hashes pings such that those of a session that come one after the other are found near each other.
+#[derive(Default)]
+struct PingHasher {
+    all: FxHasher,
+    /// The lowest bits of what came last.
+    last: u64,
+}
+
+/// So many of the lowest bits of a number are those of its hash.
+const NEAR: u64 = 63;
+
+impl Hasher for PingHasher {
+    fn finish(&self) -> u64 {
+        self.all.finish() & !NEAR | self.last
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.all.write(bytes);
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.all.write_u64(number & !NEAR | self.last);
+        self.last = number & NEAR;
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.all.write_isize(number);
+    }
 }
 
 impl<T, K: Copy + Eq + Hash> Bounded<T, K> {
@@ -66,7 +100,7 @@ impl<T, K: Copy + Eq + Hash> Bounded<T, K> {
         Bounded {
             values: VecDeque::new(),
             first: 0,
-            numbers: FxHashMap::default(),
+            numbers: HashMap::default(),
             limit,
         }
     }

@@ -40,7 +40,28 @@ impl Fact {
 
 /// Facts by ping, and by search for a neighbour.
 #[derive(Debug)]
-pub(super) struct Evidence(Bounded<Vec<Fact>, Purpose>);
+pub(super) struct Evidence(Bounded<Facts, Purpose>);
+
+/// What is known of one ping: of most there is one fact, for which nothing is allocated.
+#[derive(Debug)]
+struct Facts {
+    first: Fact,
+    others: Vec<Fact>,
+}
+
+impl Facts {
+    fn iter(&self) -> impl Iterator<Item = &Fact> + Clone {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The oldest makes room.
+    fn push(&mut self, fact: Fact) {
+        if self.others.len() + 1 >= MAX_FACTS_OF_PING {
+            self.first = self.others.remove(0);
+        }
+        self.others.push(fact);
+    }
+}
 
 impl Default for Evidence {
     fn default() -> Evidence {
@@ -51,14 +72,17 @@ impl Default for Evidence {
 impl Evidence {
     /// Keeps a fact.
     pub(super) fn add(&mut self, key: Purpose, fact: Fact) {
-        let Some(facts) = self.0.get_mut(key) else {
-            return self.0.insert(key, vec![fact]);
-        };
-        // Those of a ping that had the same number, 65,536 pings ago, are of no use.
-        if facts.len() >= MAX_FACTS_OF_PING {
-            facts.remove(0);
+        match self.0.get_mut(key) {
+            // Those of a ping that had the same number, 65,536 pings ago, are of no use.
+            Some(facts) => facts.push(fact),
+            None => self.0.insert(
+                key,
+                Facts {
+                    first: fact,
+                    others: Vec::new(),
+                },
+            ),
         }
-        facts.push(fact);
     }
 
     /// Returns true if a frame of a ping that was due at `due` is known to have been dropped where it has to pass.
@@ -78,13 +102,13 @@ impl Evidence {
                 let facts = self.0.remove(key)?;
                 judge(facts.iter().filter(|fact| fact.at >= due))
             }
-            Purpose::Search(..) => judge(self.of(key).iter().filter(|fact| fact.at >= due)),
+            Purpose::Search(..) => judge(self.of(key).filter(|fact| fact.at >= due)),
         }
     }
 
     /// What is known.
-    pub(super) fn of(&self, key: Purpose) -> &[Fact] {
-        self.0.get(key).map_or(&[], Vec::as_slice)
+    pub(super) fn of(&self, key: Purpose) -> impl Iterator<Item = &Fact> + Clone {
+        self.0.get(key).into_iter().flat_map(Facts::iter)
     }
 }
 

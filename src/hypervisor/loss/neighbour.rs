@@ -67,7 +67,7 @@ impl<F: Fabric> Hypervisor<F> {
         let late = search.interval / 10;
         let ago = |number: u8| back(search.last, search.interval * u32::from(number));
         let first = back(ago(search.requests.checked_sub(1)?), late);
-        let facts = self.loss_search.as_ref()?.evidence.of(purpose).iter();
+        let facts = self.loss_search.as_ref()?.evidence.of(purpose);
         let facts = facts.filter(|fact| fact.at >= first);
         let down = |number| {
             let of_target = target
@@ -130,11 +130,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// `target` had sent from another hardware address than its own, and what the VM knows of it was put right only after `due`.
-    fn was_misled(
-        &self,
-        (vm, session): (VmId, SessionId),
-        (target, due): (VmId, Instant),
-    ) -> bool {
+    fn was_misled(&self, (vm, session): (VmId, SessionId), (target, due): (VmId, Instant)) -> bool {
         let updated_at = || {
             let sender = self.vm(vm)?;
             sender.neighbour_updated_at(sender.neighbour_of(due, session)?)

@@ -57,13 +57,19 @@ pub struct Losses {
     missed: u64,
 }
 
-/// Numbers of pings by attribution.
+/// Numbers of pings by attribution, some of them 0.
 #[derive(Clone, Debug, Default)]
-struct Rows(BTreeMap<Attribution, u64>);
+struct Rows {
+    /// In the order of the attributions.
+    rows: Vec<(Attribution, u64)>,
+    /// Where the last two were that were looked for: many pings in a row fail alike.
+    recent: [usize; 2],
+    /// How many of them are 0.
+    empty: usize,
+}
 
 impl Rows {
     fn add(&mut self, pings: u64, to: Attribution, limit: usize) {
-        let has_room = self.0.len() < limit || self.0.contains_key(&to);
         // There are a few of these for each cause.
         let is_plain = matches!(to.place, Place::Tool | Place::Unknown)
             && to.search.is_none()
@@ -71,28 +77,60 @@ impl Rows {
                 to.why,
                 Some(Why::Kernel(..) | Why::ForwardedTo(_) | Why::Moving(_))
             );
-        let row = match has_room || is_plain {
-            true => to,
-            false => to.without_place(),
-        };
-        let count = self.0.entry(row).or_default();
-        *count = count.saturating_add(pings);
+        let place = self.place(&to).or_else(|_| {
+            if self.rows.len() >= limit && self.empty > 0 {
+                self.rows.retain(|(_, count)| *count > 0);
+                self.empty = 0;
+            }
+            let row = match self.rows.len() < limit || is_plain {
+                true => to,
+                false => to.without_place(),
+            };
+            let place = self.place(&row);
+            place.inspect_err(|place| {
+                self.rows.insert(*place, (row, 0));
+                self.empty += 1;
+            })
+        });
+        let (Ok(place) | Err(place)) = place;
+        if let Some((_, count)) = self.rows.get_mut(place) {
+            self.empty -= usize::from(*count == 0);
+            *count = count.saturating_add(pings);
+        }
     }
 
     /// Takes `pings` pings out of the rows that they were added to. Returns how many of them were there.
     fn take(&mut self, pings: u64, from: Attribution) -> u64 {
         let mut left = pings;
-        for row in [from, from.without_place()] {
-            if let Some(count) = self.0.get_mut(&row) {
+        let mut take_of = |row: &Attribution| {
+            if let Ok(place) = self.place(row)
+                && let Some((_, count)) = self.rows.get_mut(place)
+            {
                 let taken = left.min(*count);
                 left -= taken;
                 *count -= taken;
-                if *count == 0 {
-                    self.0.remove(&row);
-                }
+                self.empty += usize::from(taken > 0 && *count == 0);
             }
-        }
+            left > 0
+        };
+        let _ = take_of(&from) && take_of(&from.without_place());
         pings - left
+    }
+
+    /// Where a row is, or where it would be.
+    fn place(&mut self, row: &Attribution) -> Result<usize, usize> {
+        let is_at = |place: &&usize| self.rows.get(**place).is_some_and(|(at, _)| at == row);
+        if let Some(place) = self.recent.iter().find(is_at) {
+            return Ok(*place);
+        }
+        let place = self.rows.binary_search_by(|(at, _)| at.cmp(row))?;
+        self.recent = [place, self.recent[0]];
+        Ok(place)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Attribution, u64)> {
+        let rows = self.rows.iter().map(|(row, pings)| (row, *pings));
+        rows.filter(|(_, pings)| *pings > 0)
     }
 }
 
@@ -134,7 +172,7 @@ impl Losses {
     /// The pings that failed so far, by cause; those that were not sent in time are left out.
     pub(super) fn failed_by_cause(&self) -> BTreeMap<Cause, u64> {
         let mut causes = BTreeMap::new();
-        for (to, pings) in &self.rows.0 {
+        for (to, pings) in self.rows.iter() {
             if to.cause != Attribution::UNSENT.cause {
                 *causes.entry(to.cause).or_default() += pings;
             }
@@ -162,20 +200,20 @@ impl Losses {
 
     /// How many pings there are in all rows.
     pub fn total(&self) -> u64 {
-        let counts = self.rows.0.values();
-        counts.fold(0, |sum, count| sum.saturating_add(*count))
+        let counts = self.rows.iter().map(|(_, count)| count);
+        counts.fold(0, u64::saturating_add)
     }
 
     /// The rows, in the order of their causes.
     pub fn rows(&self) -> impl Iterator<Item = (&Attribution, u64)> {
-        self.rows.0.iter().map(|(row, pings)| (row, *pings))
+        self.rows.iter()
     }
 
     /// The rows of `flow`, if it has lost pings: the one with the most pings first.
     pub fn of_flow(&self, flow: FlowId) -> Vec<(Attribution, u64)> {
         let rows = self.flows.get(&flow);
-        let rows = rows.into_iter().flat_map(|rows| &rows.0);
-        let mut rows: Vec<_> = rows.map(|(row, pings)| (*row, *pings)).collect();
+        let rows = rows.into_iter().flat_map(Rows::iter);
+        let mut rows: Vec<_> = rows.map(|(row, pings)| (*row, pings)).collect();
         rows.sort_by_key(|(_, pings)| std::cmp::Reverse(*pings));
         rows
     }
