@@ -137,6 +137,12 @@ where
         self.hypervisor
             .attribute_losses(self.plan.attribute_loss)
             .map_err(|error| not_told_of_drops(error.into()))?;
+        let incoming = self.plan.part.iter().flat_map(|part| &part.incoming);
+        let sources = incoming.filter_map(|flow| {
+            let plan = self.plan.vms.get(flow.source.index())?;
+            Some((plan.mac, flow.source))
+        });
+        self.hypervisor.ping_from_others(sources);
         Ok(())
     }
 

@@ -400,10 +400,12 @@ impl Move {
         let is_reached_first = before(self.seen.first_to_itself)
             .is_some_and(|reached| own.is_none_or(|own| reached <= own));
         // An announcement that is held comes after what the VM was reached by.
-        let is_before_announced =
-            |at: Option<Instant>| at.zip(self.seen.announced).is_some_and(|(at, announced)| at < announced);
-        let is_announced_later = is_before_announced(gap.first_sent)
-            && is_before_announced(self.seen.first_to_itself);
+        let is_before_announced = |at: Option<Instant>| {
+            at.zip(self.seen.announced)
+                .is_some_and(|(at, announced)| at < announced)
+        };
+        let is_announced_later =
+            is_before_announced(gap.first_sent) && is_before_announced(self.seen.first_to_itself);
         if self.is_told {
             EndedBy::FdbByLab
         } else if before(self.told).is_some() {

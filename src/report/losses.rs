@@ -149,6 +149,22 @@ pub(super) fn merge(known: &mut Vec<LossReport>, others: &[LossReport]) {
     *known = sorted(rows.map(|(row, count)| LossReport { count, ..row }));
 }
 
+/// Puts as many of the pings that nothing is known of down to `to` as that counts, and returns how many there were.
+pub(super) fn explain(rows: &mut Vec<LossReport>, to: LossReport) -> u64 {
+    let mut left = to.count;
+    for row in rows.iter_mut().filter(|row| row.cause == Cause::Unknown) {
+        let taken = left.min(row.count);
+        row.count -= taken;
+        left -= taken;
+    }
+    rows.retain(|row| row.count > 0);
+    let count = to.count - left;
+    if count > 0 {
+        merge(rows, &[LossReport { count, ..to }]);
+    }
+    count
+}
+
 /// Rows of a flow that are told in its line.
 const OF_FLOW_SHOWN: usize = 3;
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::build::per_second;
 use super::merge::merge;
-use super::{PhaseReport, Report, SecondReport, Verdict, keyed};
+use super::{LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses};
+use crate::hypervisor::LossOfOthers;
 use crate::ranks::ClockOffset;
 use crate::record::{Latency, LatencySummary, Metric, PerMetric, Phase, SparseLatency};
 
@@ -35,10 +36,30 @@ pub struct RankReport {
 pub struct RankDocument {
     /// What was amiss beside what the figures tell.
     amiss: Vec<String>,
+    /// What has become here of pings of VMs that others have.
+    of_others: Vec<LossOfOthersReport>,
     /// The histograms of each phase, which a report has not.
     phases: Vec<PhaseHistograms>,
     /// The report of the rank alone.
     report: Report,
+}
+
+/// Pings of a VM of one rank to one of another, which knows what became of them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct LossOfOthersReport {
+    src: String,
+    dst: String,
+    loss: LossReport,
+}
+
+impl From<LossOfOthers> for LossOfOthersReport {
+    fn from(of: LossOfOthers) -> LossOfOthersReport {
+        LossOfOthersReport {
+            src: of.source.to_string(),
+            dst: of.target.to_string(),
+            loss: LossReport::from((&of.what, of.pings)),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -48,8 +69,13 @@ struct PhaseHistograms {
 }
 
 impl RankDocument {
-    /// What a rank tells that has measured `report` in `phases`.
-    pub fn new(report: Report, phases: &[Phase], amiss: Vec<String>) -> RankDocument {
+    /// What a rank tells that has measured `report` in `phases`, and knows what became of pings `of_others`.
+    pub fn new(
+        report: Report,
+        phases: &[Phase],
+        of_others: Vec<LossOfOthers>,
+        amiss: Vec<String>,
+    ) -> RankDocument {
         let phases = phases.iter().map(|phase| PhaseHistograms {
             histograms: PerMetric::from_fn(|metric| {
                 phase.latency(metric).cloned().unwrap_or_default()
@@ -57,6 +83,10 @@ impl RankDocument {
         });
         RankDocument {
             amiss,
+            of_others: of_others
+                .into_iter()
+                .map(LossOfOthersReport::from)
+                .collect(),
             phases: phases.collect(),
             report,
         }
@@ -94,7 +124,8 @@ pub struct RankPart {
 
 /// The report of several ranks as one process would have made it, and what was amiss in them. Counts and histograms add up;
 /// times do not, since all ran at once. Nothing of no ranks.
-pub fn merge_ranks(parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
+pub fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
+    explain_losses(&mut parts);
     let mut amiss = Vec::new();
     for part in &parts {
         let rank = part.rank;
@@ -131,6 +162,32 @@ pub fn merge_ranks(parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     merged.verdict = verdict(&rows, &merged);
     merged.ranks = rows;
     Some((merged, amiss))
+}
+
+/// Puts pings whose loss the rank that sent them does not know down to what the others say of them.
+fn explain_losses(parts: &mut [RankPart]) {
+    let documents = || parts.iter().map(|part| &part.document);
+    let told = documents().flat_map(|document| &document.of_others);
+    let mut told: Vec<LossOfOthersReport> = told.cloned().collect();
+    // What was done on purpose comes first: a VM may have ignored what was changed.
+    told.sort_by(|one, other| one.loss.cmp(&other.loss));
+    for part in parts {
+        let report = &mut part.document.report;
+        for told in &mut told {
+            let flows = report.flows.iter_mut();
+            for flow in flows.filter(|flow| flow.src == told.src && flow.dst == told.dst) {
+                let pings = losses::explain(&mut flow.losses, told.loss.clone());
+                losses::explain(
+                    &mut report.losses,
+                    LossReport {
+                        count: pings,
+                        ..told.loss.clone()
+                    },
+                );
+                told.loss.count -= pings;
+            }
+        }
+    }
 }
 
 fn row(part: &RankPart) -> RankReport {
@@ -246,6 +303,7 @@ fn both(one: &SparseLatency, other: &SparseLatency) -> (SparseLatency, LatencySu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Cause, Way};
     use crate::report::fixtures;
 
     fn part(rank: u32, report: Report) -> RankPart {
@@ -261,6 +319,7 @@ mod tests {
             },
             document: RankDocument {
                 amiss: vec![format!("something of {rank}")],
+                of_others: Vec::new(),
                 phases: phases.collect(),
                 report,
             },
@@ -314,6 +373,41 @@ mod tests {
         assert_eq!(merged.verdict.sentence, "Rank 1: It was busy.");
         let (merged, _) = merge_ranks(vec![part(0, other.clone()), part(1, other)]).unwrap();
         assert!(!merged.verdict.limited_by_tool);
+    }
+
+    #[test]
+    fn what_one_rank_knows_of_the_lost_pings_of_another_explains_them_and_changes_no_sum() {
+        let unknown = |count| LossReport {
+            cause: Cause::Unknown,
+            place: "unknown".to_owned(),
+            direction: Way::Unknown,
+            count,
+            reason: None,
+        };
+        let impaired = |count| LossReport {
+            cause: Cause::Impaired,
+            place: "vm1".to_owned(),
+            direction: Way::Request,
+            ..unknown(count)
+        };
+        let mut report = fixtures::report();
+        report.flows.truncate(1);
+        let told = |src: &str, loss| LossOfOthersReport {
+            src: src.to_owned(),
+            dst: report.flows[0].dst.clone(),
+            loss,
+        };
+        let own = report.flows[0].src.clone();
+        let told = vec![told(&own, impaired(3)), told("vm99", impaired(5))];
+        report.flows[0].losses = vec![unknown(4)];
+        report.losses = vec![unknown(10)];
+        let mut other = part(1, fixtures::report());
+        other.document.report.flows.clear();
+        other.document.report.losses.clear();
+        other.document.of_others = told;
+        let (merged, _) = merge_ranks(vec![part(0, report), other]).unwrap();
+        assert_eq!(merged.flows[0].losses, [impaired(3), unknown(1)]);
+        assert_eq!(merged.losses, [unknown(7), impaired(3)]);
     }
 
     #[test]

@@ -265,7 +265,9 @@ fn what_was_sent_to_a_foreign_address_before_it_was_put_right_is_put_down_to_the
     let losses = report["losses"].as_array().expect("there are some");
     let reason = "sent to a hardware address that is not its own";
     assert!(
-        losses.iter().all(|row| row["reason"] == reason && row["cause"] == "filtered"),
+        losses
+            .iter()
+            .all(|row| row["reason"] == reason && row["cause"] == "filtered"),
         "{losses:?}"
     );
 }

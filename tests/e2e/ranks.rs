@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tap_reactor::time::{Clock, MonotonicClock};
 
 use crate::lab::{Finished, Lab, RemovedName, Running, TAP_REACTOR, number, wait_until};
@@ -105,6 +105,47 @@ fn two_cores_make_one_report_of_the_flows_that_one_process_would_have() {
             .expect("an offset")
             .unsigned_abs();
         assert!(offset <= number(row, "/clock_error_ns"), "{row}");
+    }
+}
+
+#[test]
+fn what_one_rank_does_to_pings_of_another_is_what_their_losses_are_put_down_to() {
+    let lab = Lab::new();
+    let words = "--cores 2 --vms 6 --ping vm0:vm3 --ping vm1:vm4 --ping vm5:vm2 --count 60 --interval 5ms \
+                 --timeout 200ms --resolve static --json";
+    for (harm, expected) in [
+        (
+            "--impair vm3:in:every=10 --impair vm4:out:every=6",
+            json!([
+                ["impaired", "vm4", "reply", 10, "lost"],
+                ["impaired", "vm3", "request", 6, "lost"]
+            ]),
+        ),
+        // Both ranks lose some, each of the other.
+        (
+            "--impair vm3:in:every=10 --impair vm2:in:every=6",
+            json!([
+                ["impaired", "vm2", "request", 10, "lost"],
+                ["impaired", "vm3", "request", 6, "lost"]
+            ]),
+        ),
+        (
+            "--misbehave vm4:silent",
+            json!([["impaired", "vm4", "request", 60, "silent"]]),
+        ),
+    ] {
+        let report = lab.tap_reactor(&format!("{words} {harm}"));
+        let report = report.expect_status(1).json();
+        let rows = report["losses"].as_array().into_iter().flatten();
+        let rows: Vec<Value> = rows
+            .map(|row| {
+                let column = |name: &str| row[name].clone();
+                ["cause", "place", "direction", "count", "reason"]
+                    .map(column)
+                    .into()
+            })
+            .collect();
+        assert_eq!(Value::from(rows), expected, "{harm}");
     }
 }
 

@@ -12,6 +12,7 @@ mod kernel;
 mod neighbour;
 mod notes;
 mod obstacle;
+mod others;
 mod rest;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use std::str::FromStr;
 use rustc_hash::FxHashMap;
 
 use self::evidence::Evidence;
+pub use self::others::LossOfOthers;
+use self::others::Others;
 use super::Hypervisor;
 use super::by_ping::{Bounded, Purpose};
 use crate::fabric::{Fabric, PathState};
@@ -100,6 +103,8 @@ pub(super) struct LossSearch {
     held_at: Option<Instant>,
     /// Whose hardware address was corrupted in what a VM has said of its own, at the edge of the second one.
     corrupted: Bounded<(), (VmId, VmId)>,
+    /// The VMs of other ranks that ping VMs of this run.
+    others: Option<Box<Others>>,
 }
 
 impl Default for LossSearch {
@@ -115,6 +120,7 @@ impl Default for LossSearch {
             held: FxHashMap::default(),
             held_at: None,
             corrupted: neighbour::no_corrupted(),
+            others: None,
         }
     }
 }

@@ -45,10 +45,14 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(head) = self.vm_mut(vm).and_then(Vm::take_ignored_probe) else {
             return;
         };
+        let addressed = self.station(head.destination_mac());
         let Some((purpose, way)) = self.purpose_of(&head) else {
+            if addressed == Some(vm) {
+                let what = ignored(vm, Way::Request, why);
+                self.note_ignored_of_others(now, &head, vm, what);
+            }
             return;
         };
-        let addressed = self.station(head.destination_mac());
         let is_shared = head.destination_mac().is_multicast();
         let is_for = match &head {
             PingHead::Probe(_) => is_shared || self.meant(purpose, way).or(addressed) == Some(vm),
@@ -57,14 +61,11 @@ impl<F: Fabric> Hypervisor<F> {
         if is_copy(&head) && !is_for {
             return;
         }
-        let why = Some(Why::Drop(drop_reason(why)));
         let noted = match is_for {
-            true => {
-                let what = Attribution::of(Cause::Ignored, way, Place::Vm(vm));
-                (Attribution { why, ..what }, Strength::Decisive)
-            }
+            true => (ignored(vm, way, why), Strength::Decisive),
             // One that was sent to it, as to the thief of an address, it was not flooded to.
             false if addressed == Some(vm) => {
+                let why = Some(Why::Drop(drop_reason(why)));
                 let what = elsewhere(way, vm);
                 (Attribution { why, ..what }, Strength::Elsewhere)
             }
@@ -154,10 +155,20 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// An impairment, or a misbehaving VM, has dropped or changed a frame.
     pub(super) fn note_impaired(&mut self, ping: &ImpairedPing) {
+        let destination = ping.head.destination_mac();
+        let impaired = |way| Attribution {
+            why: Some(match ping.harm {
+                Harm::Impairment(kind) => Why::Impairment(kind),
+                Harm::Misbehaviour(name) => Why::State(name),
+            }),
+            ..Attribution::of(Cause::Impaired, way, Place::Vm(ping.vm))
+        };
         let Some((purpose, way)) = self.purpose_of(&ping.head) else {
+            if ping.direction == Direction::Out || self.station(destination) == Some(ping.vm) {
+                self.note_impaired_of_others(ping, impaired(Way::Request));
+            }
             return;
         };
-        let destination = ping.head.destination_mac();
         let is_for = match &ping.head {
             PingHead::Link(link) => self.is_own(ping.vm, ping.direction, link),
             PingHead::Probe(_) => {
@@ -172,18 +183,11 @@ impl<F: Fabric> Hypervisor<F> {
         if let PingHead::Link(link) = &ping.head {
             self.note_corrupted(ping, link);
         }
-        let what = Attribution {
-            why: Some(match ping.harm {
-                Harm::Impairment(kind) => Why::Impairment(kind),
-                Harm::Misbehaviour(name) => Why::State(name),
-            }),
-            ..Attribution::of(Cause::Impaired, way, Place::Vm(ping.vm))
-        };
         let strength = match is_for {
             true => Strength::Decisive,
             false => Strength::Elsewhere,
         };
-        self.note(purpose, ping.at, (what, strength));
+        self.note(purpose, ping.at, (impaired(way), strength));
     }
 
     /// The VM that a frame is for; `None` if it is none of the run's, and of a search.
@@ -212,6 +216,14 @@ impl<F: Fabric> Hypervisor<F> {
             let fact = Fact { at, what, strength };
             search.evidence.add(purpose, fact);
         }
+    }
+}
+
+/// What a frame of a ping is put down to that `vm` has read and did not act on.
+fn ignored(vm: VmId, way: Way, why: Ignored) -> Attribution {
+    Attribution {
+        why: Some(Why::Drop(drop_reason(why))),
+        ..Attribution::of(Cause::Ignored, way, Place::Vm(vm))
     }
 }
 

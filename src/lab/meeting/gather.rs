@@ -123,8 +123,9 @@ where
             return Gathered::Whole(Box::new(report), Vec::new());
         };
         let amiss = self.refusals();
+        let of_others: Vec<_> = self.hypervisor.losses_of_others().collect();
         let phases = self.hypervisor.recorder().phases();
-        let document = RankDocument::new(report.clone(), phases, amiss);
+        let document = RankDocument::new(report.clone(), phases, of_others, amiss);
         let gathered = match &mut meeting.side {
             Side::First(leader, ..) => {
                 leader.deliver(MonotonicClock.now());
