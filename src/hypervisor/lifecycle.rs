@@ -133,6 +133,20 @@ impl Lifecycle {
         }
     }
 
+    /// Takes a misbehaviour that is due by `at`, if nothing else is due before.
+    pub(super) fn next_misbehaviour(
+        &mut self,
+        at: Instant,
+    ) -> Option<(VmId, Misbehaviour, Option<Duration>)> {
+        match self.due.front()? {
+            &(due, vm, Due::Misbehave(misbehaviour, lasts)) if due <= at => {
+                self.due.pop_front();
+                Some((vm, misbehaviour, lasts))
+            }
+            _ => None,
+        }
+    }
+
     /// Schedules another change.
     pub(super) fn schedule(&mut self, at: Instant, vm: VmId, due: Due) {
         // Who behaves again at an instant may misbehave in another way from then on.

@@ -242,6 +242,10 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(gates) = &mut self.gates {
             gates.begin(is_gated);
         }
+        // Before the first ping, which is due by now.
+        while let Some((vm, misbehaviour, lasts)) = self.lifecycle.next_misbehaviour(at) {
+            self.misbehave_as_planned(at, (at, vm), misbehaviour, lasts);
+        }
     }
 
     /// Returns true while pings are followed to split their way, and before.

@@ -139,6 +139,14 @@ fn a_stolen_address_is_lost_to_its_owner_once_that_has_defended_it() {
 }
 
 #[test]
+fn what_begins_with_its_phase_begins_before_the_first_ping() {
+    let report = run("duration = '100ms'\nmisbehave = 'vm3:silent+50ms'");
+    let told = only(&report);
+    assert_eq!(figures(&told.misbehaving.before), (0, 0, None));
+    assert_eq!(figures(&told.misbehaving.during), (0, 50, None));
+}
+
+#[test]
 fn who_learns_a_wrong_address_pings_in_vain_until_it_asks_again() {
     // vm2 does not know vm3 yet, and asks meanwhile.
     let text = "resolve = 'at-once'\nduration = '400ms'\nmisbehave = 'vm3:wrong-mac+200ms'";
