@@ -16,6 +16,7 @@ mod error;
 mod fdb_monitor;
 mod filter;
 mod hook;
+mod kernel_fabric;
 mod kernel_types;
 mod kernel_wait;
 mod lab_config;
@@ -60,6 +61,7 @@ pub use client_socket::{ClientSocket, Peer};
 pub use control_socket::ControlSocket;
 pub use error::SystemError;
 pub use filter::FilterKind;
+pub use kernel_fabric::KernelFabric;
 pub use lab_config::{
     DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS, FabricKind, LabConfig,
     Neighbours, NetnsChoice, Prepared, Sharing,
