@@ -13,9 +13,9 @@ use crate::fabric::Place;
 use crate::hypervisor::{AttributeLoss, Hypervisor};
 use crate::reactor::{End, MAX_CLIENTS, MAX_REFUSED, Reactor, Ready, Source, Sources, Watcher};
 use crate::system::{
-    self, DESCRIPTORS_OF_A_DROP_WATCH, DESCRIPTORS_OF_A_NAMESPACE, DESCRIPTORS_OF_PATH_STAMPS,
-    HookEnd, HookEvent, KernelFabric, PollHandle, Probed, StopSignals, SystemError, TapFabric,
-    UnderlayProbe,
+    self, DESCRIPTORS_OF_A_DROP_WATCH, DESCRIPTORS_OF_A_NAMESPACE, DESCRIPTORS_OF_AN_INTERFACE,
+    DESCRIPTORS_OF_PATH_STAMPS, HookEnd, HookEvent, InterfaceFabric, KernelFabric, PollHandle,
+    Probed, StopSignals, SystemError, TapFabric, UnderlayProbe,
 };
 use crate::time::{Clock, Instant, MonotonicClock};
 
@@ -60,6 +60,9 @@ const DESCRIPTORS_OF_A_MEETING: u64 = 70;
 ///
 /// Signals and dropping: see [`Lab`](super::Lab).
 pub type TapLab<'a> = LabOn<'a, TapFabric, RealTime>;
+
+/// VMs directly behind interfaces that exist, in real time; with the steps of [`TapLab`].
+pub type InterfaceLab<'a> = LabOn<'a, InterfaceFabric, RealTime>;
 
 /// The reactor, and the user's hook.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl<'a, F: KernelFabric> LabOn<'a, F, RealTime> {
         if let Some(part) = &plan.part {
             other_descriptors += DESCRIPTORS_OF_A_MEETING + u64::from(part.rank.count());
         }
-        system::ensure_limit(plan.own_vms() as u64 + other_descriptors)?;
+        system::ensure_limit(plan.own_vms() as u64 * F::DESCRIPTORS_OF_A_VM + other_descriptors)?;
         let mut reactor = Reactor::new(StopSignals::new()?)?;
         reactor.spin(plan.spin);
         if let Some(frames) = plan.lab.tx_queue_length {
@@ -157,7 +160,7 @@ impl<F: KernelFabric> Driver<F> for RealTime {
     }
 
     fn make_room(&mut self, vms: usize) -> Result<(), SystemError> {
-        system::ensure_limit(vms as u64 + self.other_descriptors)
+        system::ensure_limit(vms as u64 * F::DESCRIPTORS_OF_A_VM + self.other_descriptors)
     }
 
     /// Waits until the ports carry frames, and runs the hook.
@@ -259,7 +262,8 @@ fn other_descriptors(plan: &Experiment) -> u64 {
         true => DESCRIPTORS_OF_PATH_STAMPS,
         false => 0,
     };
-    OTHER_DESCRIPTORS + of_moves + of_losses + of_stamps
+    let of_interfaces = plan.lab.interfaces.len() as u64 * DESCRIPTORS_OF_AN_INTERFACE;
+    OTHER_DESCRIPTORS + of_interfaces + of_moves + of_losses + of_stamps
 }
 
 /// Runs the user's hook, if there is one.

@@ -11,6 +11,9 @@ use crate::fabric::Fabric;
 
 /// A fabric whose frames the kernel carries.
 pub trait KernelFabric: Fabric<Error = SystemError> + Sized {
+    /// File descriptors that the port of a VM takes.
+    const DESCRIPTORS_OF_A_VM: u64;
+
     /// Makes the fabric of `lab`, still without VMs. What is to be watched is registered with the handles of `polled`.
     ///
     /// # Errors
@@ -28,6 +31,8 @@ pub trait KernelFabric: Fabric<Error = SystemError> + Sized {
 }
 
 impl KernelFabric for TapFabric {
+    const DESCRIPTORS_OF_A_VM: u64 = 1;
+
     fn create(polled: FabricHandles, lab: LabConfig) -> Result<TapFabric, SystemError> {
         TapFabric::new(polled, lab)
     }
