@@ -305,7 +305,10 @@ mod tests {
     const CASES: [(&[&str], &[&str]); 13] = [
         (&["--pi"], &["--ping", "--ping-ipv6"]),
         (&["--vms", "2", "--pi"], &["--ping", "--ping-ipv6"]),
-        (&["--fabric", ""], &["bridge", "xdp", "none", "sim"]),
+        (
+            &["--fabric", ""],
+            &["bridge", "xdp", "none", "interface", "sim"],
+        ),
         (&["--arrivals", "po"], &["poisson"]),
         (&["rep"], &["report"]),
         (&["report", "--mer"], &["--merge"]),
@@ -323,7 +326,11 @@ mod tests {
 
     /// Options, the beginning of a value after "=", and what is offered for it.
     const JOINED: [(&str, &str, &[&str]); 6] = [
-        ("--fabric", "", &["bridge", "xdp", "none", "sim"]),
+        (
+            "--fabric",
+            "",
+            &["bridge", "xdp", "none", "interface", "sim"],
+        ),
         ("--filter", "", &["auto", "on", "off"]),
         ("--filter", "o", &["on", "off"]),
         ("--ipv6", "of", &["off"]),

@@ -183,7 +183,7 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ("--ping-ipv6", "--ping-ipv6: nothing is pinged; expected"),
         (
             "--fabric brige",
-            "--fabric brige: expected bridge, xdp, none or sim; did you mean bridge?",
+            "--fabric brige: expected bridge, xdp, none, interface or sim; did you mean bridge?",
         ),
         ("-6=", "-6: expected nothing or -6=on|off"),
         (
@@ -199,7 +199,7 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ),
         (
             "--fabric sim --spin",
-            "--spin: needs --fabric bridge, xdp or none, and",
+            "--spin: needs --fabric bridge, xdp, none or interface, and",
         ),
         ("--fabric sim --spin=1ms", "--spin=1ms: needs"),
         (

@@ -94,6 +94,29 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             "lab: in {place}; creates {} TAPs for another switch, MTU {}",
             lab.vms, lab.mtu
         )?,
+        (false, FabricKind::Interface) => {
+            let place = match &lab.netns {
+                NetnsChoice::Named(name) => format!("in the network namespace {name}"),
+                _ => "where the program is started".to_owned(),
+            };
+            writeln!(
+                out,
+                "lab: {} VMs behind interfaces {place}, MTU {}; creates nothing",
+                lab.vms, lab.mtu
+            )?;
+            for port in &lab.interfaces {
+                let last = port.vms.end.saturating_sub(1);
+                let how = match port.bridges {
+                    true => "reach each other within the program",
+                    false => "reach each other if the switch sends their frames back",
+                };
+                writeln!(
+                    out,
+                    "     vm{} to vm{last} behind {}, which stays as it is; they {how}",
+                    port.vms.start, port.name
+                )?;
+            }
+        }
         (false, FabricKind::Xdp) => writeln!(
             out,
             "lab: in {place}; makes {} TAPs with an XDP switch on each, MTU {}",
@@ -162,7 +185,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         }
         write!(out, " at {}", vm.mac)?;
         if !experiment.is_simulated {
-            write!(out, " on {}", lab.tap_name(i as u32))?;
+            write!(out, " on {}", lab.port_name(VmId(i as u32)))?;
         }
         match vm.vlan {
             Some(vlan) => writeln!(out, " in VLAN {vlan}"),

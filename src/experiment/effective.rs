@@ -12,6 +12,7 @@ use super::scenario::Scenario;
 use super::settings::{PACING, Setting, Settings, span};
 use super::{AddressPlan, Experiment};
 use crate::number::{number, whole_number};
+use crate::system::{FabricKind, NetnsChoice};
 use crate::vm::StampMode;
 
 /// The scenario that `experiment` was made from, all that was left open filled in. What is done with the figures is not part
@@ -143,6 +144,9 @@ fn decided(settings: &mut Settings, experiment: &Experiment) {
     settings.set("filter", [if lab.filter { "on" } else { "off" }]);
     settings.set("resolve", [lab.neighbours]);
     settings.set("mtu", [lab.mtu]);
+    if lab.fabric == FabricKind::Interface && lab.netns == NetnsChoice::Host {
+        settings.set("netns", ["host"]);
+    }
 }
 
 #[cfg(test)]
@@ -287,7 +291,8 @@ mod tests {
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
         /// Options without a default, or with one only beside another option.
-        const OPEN: [&str; 13] = [
+        const OPEN: [&str; 14] = [
+            "interface",
             "uplink",
             "underlay",
             "mark-on",

@@ -172,6 +172,8 @@ impl Experiment {
             lab.neighbours,
             &lab.vlan_filtering,
         );
+        let interfaces = lab.interfaces.iter().map(|of| (&of.vms, of.bridges));
+        let interfaces: Vec<_> = interfaces.collect();
         let of_run = (
             timeout,
             stays,
@@ -184,7 +186,7 @@ impl Experiment {
         // The form of the values is that of this version of the program, which all ranks have.
         let _ = write!(
             hasher,
-            "{of_lab:?} {is_simulated} {impairments:?} {vms:?} {vm_defaults:?} {memberships:?} {flows:?} {phases:?} \
+            "{of_lab:?} {interfaces:?} {is_simulated} {impairments:?} {vms:?} {vm_defaults:?} {memberships:?} {flows:?} {phases:?} \
              {of_run:?} {pins:?}"
         );
         PlanHash(hasher.0.finalize().into())
@@ -324,7 +326,7 @@ impl Experiment {
         let meets = is_shared
             || self.lab.outside.is_some()
             || self.lab.prepared != Prepared::Nothing
-            || self.lab.fabric == FabricKind::None;
+            || matches!(self.lab.fabric, FabricKind::None | FabricKind::Interface);
         for flow in &self.flows {
             let own = owners.of(flow.source);
             if let Target::Address(group) = flow.target
@@ -348,8 +350,8 @@ impl Experiment {
             }
             let (source, who) = (flow.source, format!("{target} of rank {other}"));
             let why = if !meets {
-                "each rank has a lab of its own; expected --cores for one lab, or --uplink, --underlay, --join or --fabric none for a \
-                 network that connects them"
+                "each rank has a lab of its own; expected --cores for one lab, or --uplink, --underlay, --join, --fabric interface or \
+                 none for a network that connects them"
             } else if self.vm_defaults.leases(flow.version) {
                 "whose address a DHCP server chooses; expected pings within one rank"
             } else if changing.contains(&target) {

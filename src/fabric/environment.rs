@@ -5,7 +5,7 @@ use crate::topology::Topology;
 /// A fabric as a report describes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Environment {
-    /// Its kind: `bridge`, `xdp`, `none`, `sim`, or the name that a program gives its own fabric.
+    /// Its kind: `bridge`, `xdp`, `none`, `interface`, `sim`, or the name that a program gives its own fabric.
     pub kind: String,
     /// The tree of bridges that the run made; `None` without one.
     pub topology: Option<Topology>,

@@ -24,6 +24,7 @@ mod recording;
 mod relocation;
 mod relocation_watch;
 mod route_event;
+mod rx_index;
 mod trace;
 
 use std::fmt;
@@ -59,6 +60,7 @@ pub use self::relocation::{
 };
 pub use self::relocation_watch::Sightings;
 pub use self::route_event::RouteEvent;
+pub(crate) use self::rx_index::RxIndex;
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;

@@ -116,7 +116,7 @@ pub(super) fn interface(plan: &Experiment, vm: VmId, mac: MacAddr) -> Interface 
     let has_ipv6 = plan.vm_defaults.ipv6.is_some();
     let own = has_ipv6.then(|| IpAddr::V6(link_local(mac)));
     Interface {
-        name: format!("{}{}", plan.lab.tap_prefix, vm.0),
+        name: plan.lab.port_name(vm),
         addresses: planned
             .chain(own)
             .filter(|address| !address.is_unspecified())

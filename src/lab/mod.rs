@@ -82,13 +82,14 @@ use crate::fabric::{Instrument, Rule};
 use crate::hypervisor::{Command, FlowConfig, Outcome, Relocation};
 use crate::reactor::{End, Watcher};
 use crate::report::{Expectation, Report};
+use crate::system::FabricKind;
 use crate::time::Instant;
 use crate::vm::VmId;
 
 pub use self::driver::Driver;
 pub use self::error::LabError;
 pub use self::meeting::Gathered;
-pub use self::real_time::{RealTime, TapLab};
+pub use self::real_time::{InterfaceLab, RealTime, TapLab};
 pub use self::steps::LabOn;
 pub use self::virtual_time::{SimulatedLab, VirtualTime};
 
@@ -139,13 +140,15 @@ impl Observer for () {}
 /// further ones within two seconds do nothing. Closing restores the process's own handling. Signals belong to the whole
 /// process, so only one lab at a time can handle them.
 ///
-/// The two kinds of lab have finer steps, for a program that works with the VMs directly or brings its own [fabric].
+/// The kinds of lab have finer steps, for a program that works with the VMs directly or brings its own [fabric].
 ///
 /// [fabric]: crate::fabric::Fabric
 #[derive(Debug)]
 pub enum Lab<'a> {
     /// On TAPs, in real time.
     Taps(Box<TapLab<'a>>),
+    /// Behind interfaces that exist, in real time.
+    Interfaces(Box<InterfaceLab<'a>>),
     /// On a switch in memory, in virtual time.
     Simulated(Box<SimulatedLab<'a>>),
 }
@@ -155,6 +158,7 @@ macro_rules! of_either {
     ($either:expr, $lab:ident => $call:expr) => {
         match $either {
             Lab::Taps($lab) => $call,
+            Lab::Interfaces($lab) => $call,
             Lab::Simulated($lab) => $call,
         }
     };
@@ -174,6 +178,11 @@ impl<'a> Lab<'a> {
             let mut lab = SimulatedLab::on_switch(plan)?;
             lab.populate(observer)?;
             return Ok(Lab::Simulated(Box::new(lab)));
+        }
+        if plan.lab.fabric == FabricKind::Interface {
+            let mut lab = InterfaceLab::observed(plan, observer)?;
+            lab.populate(observer)?;
+            return Ok(Lab::Interfaces(Box::new(lab)));
         }
         let mut lab = TapLab::observed(plan, observer)?;
         lab.populate(observer)?;

@@ -160,7 +160,8 @@ pub(super) fn describe_vm(experiment: &Experiment, vm: VmId, plan: &VmPlan) -> S
     let ipv6 = ipv6_words(experiment, vm);
     let address = ipv4_words(experiment, plan.address);
     format!(
-        "{address}{ipv6} at {} on {}{}",
-        plan.mac, experiment.lab.tap_prefix, vm.0
+        "{address}{ipv6} at {} on {}",
+        plan.mac,
+        experiment.lab.port_name(vm)
     )
 }

@@ -13,8 +13,9 @@ use crate::fabric::Place;
 use crate::hypervisor::{AttributeLoss, Hypervisor};
 use crate::reactor::{End, MAX_CLIENTS, MAX_REFUSED, Reactor, Ready, Source, Sources, Watcher};
 use crate::system::{
-    self, DESCRIPTORS_OF_A_DROP_WATCH, DESCRIPTORS_OF_A_NAMESPACE, DESCRIPTORS_OF_PATH_STAMPS,
-    HookEnd, HookEvent, PollHandle, Probed, StopSignals, SystemError, TapFabric, UnderlayProbe,
+    self, DESCRIPTORS_OF_A_DROP_WATCH, DESCRIPTORS_OF_A_NAMESPACE, DESCRIPTORS_OF_AN_INTERFACE,
+    DESCRIPTORS_OF_PATH_STAMPS, HookEnd, HookEvent, InterfaceFabric, KernelFabric, PollHandle,
+    Probed, StopSignals, SystemError, TapFabric, UnderlayProbe,
 };
 use crate::time::{Clock, Instant, MonotonicClock};
 
@@ -60,6 +61,9 @@ const DESCRIPTORS_OF_A_MEETING: u64 = 70;
 /// Signals and dropping: see [`Lab`](super::Lab).
 pub type TapLab<'a> = LabOn<'a, TapFabric, RealTime>;
 
+/// VMs directly behind interfaces that exist, in real time; with the steps of [`TapLab`].
+pub type InterfaceLab<'a> = LabOn<'a, InterfaceFabric, RealTime>;
+
 /// The reactor, and the user's hook.
 #[derive(Debug)]
 pub struct RealTime {
@@ -72,23 +76,23 @@ pub struct RealTime {
     is_hooked: bool,
 }
 
-impl<'a> TapLab<'a> {
+impl<'a, F: KernelFabric> LabOn<'a, F, RealTime> {
     /// Creates the fabric of `plan`, still without VMs, and begins to handle signals.
     ///
     /// # Errors
     /// If the system refuses an operation. Nothing is left behind then.
-    pub fn new(plan: impl Into<Cow<'a, Experiment>>) -> Result<TapLab<'a>, LabError> {
-        TapLab::observed(plan, &mut ())
+    pub fn new(plan: impl Into<Cow<'a, Experiment>>) -> Result<Self, LabError> {
+        LabOn::observed(plan, &mut ())
     }
 
     /// The same, which tells `observer` of who is refused where ranks meet.
     ///
     /// # Errors
-    /// As [`TapLab::new`], or if the ranks do not meet.
+    /// As [`LabOn::new`], or if the ranks do not meet.
     pub(super) fn observed(
         plan: impl Into<Cow<'a, Experiment>>,
         observer: &mut dyn Observer,
-    ) -> Result<TapLab<'a>, LabError> {
+    ) -> Result<Self, LabError> {
         let mut plan = plan.into();
         let started = MonotonicClock.now();
         if plan.attribute_loss == AttributeLoss::On {
@@ -108,7 +112,7 @@ impl<'a> TapLab<'a> {
         if let Some(part) = &plan.part {
             other_descriptors += DESCRIPTORS_OF_A_MEETING + u64::from(part.rank.count());
         }
-        system::ensure_limit(plan.own_vms() as u64 + other_descriptors)?;
+        system::ensure_limit(plan.own_vms() as u64 * F::DESCRIPTORS_OF_A_VM + other_descriptors)?;
         let mut reactor = Reactor::new(StopSignals::new()?)?;
         reactor.spin(plan.spin);
         if let Some(frames) = plan.lab.tx_queue_length {
@@ -122,9 +126,8 @@ impl<'a> TapLab<'a> {
             begun.meet(&mut reactor, observer)?;
             meeting = Some(begun);
         }
-        let make = |reactor: &mut Reactor| {
-            TapFabric::new(reactor.sources().of_fabric()?, plan.lab.clone())
-        };
+        let make =
+            |reactor: &mut Reactor| F::create(reactor.sources().of_fabric()?, plan.lab.clone());
         let fabric = match &mut meeting {
             Some(meeting) if plan.lab.sharing.is_some() => {
                 meeting.make_bridges(&mut reactor, observer, make)?
@@ -143,7 +146,7 @@ impl<'a> TapLab<'a> {
     }
 }
 
-impl Driver<TapFabric> for RealTime {
+impl<F: KernelFabric> Driver<F> for RealTime {
     fn now(&self) -> Instant {
         MonotonicClock.now()
     }
@@ -157,11 +160,11 @@ impl Driver<TapFabric> for RealTime {
     }
 
     fn make_room(&mut self, vms: usize) -> Result<(), SystemError> {
-        system::ensure_limit(vms as u64 + self.other_descriptors)
+        system::ensure_limit(vms as u64 * F::DESCRIPTORS_OF_A_VM + self.other_descriptors)
     }
 
-    /// Waits until the TAPs carry frames, and runs the hook.
-    fn make_ready(&mut self, plan: &Experiment, fabric: &mut TapFabric) -> Result<(), SystemError> {
+    /// Waits until the ports carry frames, and runs the hook.
+    fn make_ready(&mut self, plan: &Experiment, fabric: &mut F) -> Result<(), SystemError> {
         let mut stopped_by = fabric.wait_until_forwarding(self.reactor.signals())?;
         if stopped_by.is_none() {
             stopped_by = match hook(plan, HookEvent::Up, self.reactor.signals())? {
@@ -214,7 +217,7 @@ impl Driver<TapFabric> for RealTime {
 
     fn run(
         &mut self,
-        hypervisor: &mut Hypervisor<TapFabric>,
+        hypervisor: &mut Hypervisor<F>,
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
         self.reactor.run(hypervisor, until)
@@ -259,7 +262,8 @@ fn other_descriptors(plan: &Experiment) -> u64 {
         true => DESCRIPTORS_OF_PATH_STAMPS,
         false => 0,
     };
-    OTHER_DESCRIPTORS + of_moves + of_losses + of_stamps
+    let of_interfaces = plan.lab.interfaces.len() as u64 * DESCRIPTORS_OF_AN_INTERFACE;
+    OTHER_DESCRIPTORS + of_interfaces + of_moves + of_losses + of_stamps
 }
 
 /// Runs the user's hook, if there is one.

@@ -187,8 +187,8 @@ impl Reactor {
         now.reading()
     }
 
-    /// Passes on the frames within this process that are due: those that impairments have held. Their receivers are queued
-    /// for reading.
+    /// Passes on the frames within this process that are due: those that impairments have held, and those of ports that several
+    /// VMs are behind. Their receivers read them at once: of such a port, the next frame comes after that one.
     pub(super) fn pass_due<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
         if hypervisor.fabric().next_at().is_none() {
             return;
@@ -196,7 +196,9 @@ impl Reactor {
         for _ in 0..PASS_BUDGET {
             let now = self.read_clock(hypervisor);
             match hypervisor.next_arrival(now) {
-                Some(Arrival::Frame(vm)) => self.undrained.push_back(vm),
+                Some(Arrival::Frame(vm)) => {
+                    self.drain(hypervisor, vm);
+                }
                 Some(Arrival::Passed) => self.leave_unread(),
                 None => return,
             }

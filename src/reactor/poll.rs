@@ -125,7 +125,7 @@ impl Reactor {
                 Some(Source::Moves) => self.fabric_news.moves = true,
                 Some(Source::Drops) => self.fabric_news.drops = true,
                 Some(Source::Control(number)) => self.ready.note(number, event),
-                Some(Source::Signals | Source::Pipes | Source::Ranks) | None => {}
+                Some(Source::Signals | Source::Ports | Source::Pipes | Source::Ranks) | None => {}
             }
         }
         Ok(())
@@ -161,7 +161,8 @@ impl Reactor {
                     self.ready.note(number, event);
                     self.has_news = true;
                 }
-                None => {}
+                // The fabric has the frames ready.
+                Some(Source::Ports) | None => {}
             }
         }
         Ok(told == EVENTS)

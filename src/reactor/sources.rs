@@ -20,6 +20,8 @@ const FIRST_TAP: usize = 64;
 pub enum Source {
     /// The TAP of this VM can be read.
     Tap(VmId),
+    /// Frames have arrived at a port that several VMs are behind: the fabric knows [for whom](crate::fabric::Fabric::next_receiver).
+    Ports,
     /// The timer has expired.
     Timer,
     /// A signal has arrived.
@@ -122,6 +124,7 @@ impl Sources {
     pub fn of_fabric(&mut self) -> Result<FabricHandles, SystemError> {
         Ok(FabricHandles {
             taps: PollHandle::new(&self.registry, Token(FIRST_TAP))?,
+            ports: self.handle(Source::Ports)?,
             links: self.handle(Source::Links)?,
             moves: self.handle(Source::Moves)?,
             drops: self.handle(Source::Drops)?,

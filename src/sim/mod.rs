@@ -5,7 +5,6 @@
 //! [`Switch`] is the fabric of `--fabric sim`. The driver takes any other [`Fabric`] too whose operations can't fail and
 //! which reports its [arrivals](Fabric::next_at).
 
-mod rx_index;
 mod switch;
 
 pub use switch::{Stall, Switch, WIRE_DELAY};

@@ -6,10 +6,9 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::rx_index::RxIndex;
 use crate::fabric::{
     DropPlace, Environment, Fabric, FdbChange, FdbEvent, FrameDrop, FrameDrops, FrameHead,
-    KernelName, Place, Read, Relocated, RelocationError, Write, WriteDrop,
+    KernelName, Place, Read, Relocated, RelocationError, RxIndex, Write, WriteDrop,
 };
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};

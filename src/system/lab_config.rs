@@ -14,6 +14,7 @@ use crate::topology::{
     Callers, DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, outside_name,
     uplink_names,
 };
+use crate::vm::VmId;
 
 /// The number of VMs where none is chosen.
 pub const DEFAULT_VMS: u32 = 2;
@@ -62,6 +63,19 @@ pub enum FabricKind {
     Xdp,
     /// Something that somebody else attaches the TAPs to.
     None,
+    /// No TAPs, and what is behind interfaces that exist.
+    Interface,
+}
+
+/// An interface that exists, and the VMs directly behind it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InterfacePort {
+    /// Its name.
+    pub name: String,
+    /// The numbers of the VMs.
+    pub vms: Range<u32>,
+    /// Frames from one of them to another do not leave.
+    pub bridges: bool,
 }
 
 impl fmt::Display for FabricKind {
@@ -70,6 +84,7 @@ impl fmt::Display for FabricKind {
             FabricKind::Bridge => "bridge",
             FabricKind::Xdp => "xdp",
             FabricKind::None => "none",
+            FabricKind::Interface => "interface",
         })
     }
 }
@@ -156,6 +171,8 @@ pub struct LabConfig {
     pub prepared: Prepared,
     /// What is behind a port of the bridge, of a tree the spine's; `None` for no such port.
     pub outside: Option<Outside>,
+    /// The interfaces that the VMs are behind; none where they have TAPs.
+    pub interfaces: Vec<InterfacePort>,
     /// How many frames wait in a TAP before the kernel drops more; `None` for the kernel's default (1000).
     pub tx_queue_length: Option<u32>,
     /// A command to run when the TAPs are there and before they are removed, for a switch that is not ours.
@@ -199,6 +216,7 @@ impl Default for LabConfig {
             vlan_filtering: None,
             prepared: Prepared::Nothing,
             outside: None,
+            interfaces: Vec::new(),
             tx_queue_length: None,
             hook: None,
             neighbours: Neighbours::Before,
@@ -214,6 +232,18 @@ impl LabConfig {
     /// The name of the TAP of the VM with this index.
     pub fn tap_name(&self, index: u32) -> String {
         format!("{}{index}", self.tap_prefix)
+    }
+
+    /// The interface that `vm` is directly behind. `None` of one with a TAP.
+    pub fn interface_of(&self, vm: VmId) -> Option<&InterfacePort> {
+        let mut interfaces = self.interfaces.iter();
+        interfaces.find(|interface| interface.vms.contains(&vm.0))
+    }
+
+    /// The name of the interface by which the frames of `vm` come and go.
+    pub fn port_name(&self, vm: VmId) -> String {
+        let interface = self.interface_of(vm);
+        interface.map_or_else(|| self.tap_name(vm.0), |of| of.name.clone())
     }
 
     /// The numbers of the VMs whose TAPs this process makes.

@@ -41,6 +41,15 @@ struct Expected {
     vm: Option<VmId>,
     up: bool,
     master: Option<u32>,
+    /// Up without a carrier is down.
+    needs_carrier: bool,
+}
+
+impl Expected {
+    /// Returns true if `link` carries frames.
+    fn is_up(&self, link: &Link) -> bool {
+        link.up && (link.carrier || !self.needs_carrier)
+    }
 }
 
 impl LinkMonitor {
@@ -65,6 +74,19 @@ impl LinkMonitor {
             vm,
             up: link.up,
             master: link.master,
+            needs_carrier: false,
+        };
+        self.known.0.insert(link.index, expected);
+    }
+
+    /// The same of a link whose other end is somebody else's: when that goes down, it is as if this one had.
+    pub(super) fn expect_carrier(&mut self, link: &Link) {
+        let expected = Expected {
+            name: link.name.clone(),
+            vm: None,
+            up: link.up && link.carrier,
+            master: link.master,
+            needs_carrier: true,
         };
         self.known.0.insert(link.index, expected);
     }
@@ -164,11 +186,11 @@ impl Known {
             return;
         };
         let before = expected.clone();
-        expected.up = link.up;
+        expected.up = before.is_up(link);
         expected.master = link.master;
         let mut changes = Vec::new();
-        if before.up != link.up {
-            changes.push(match link.up {
+        if before.up != expected.up {
+            changes.push(match expected.up {
                 true => LinkFate::Up,
                 false => LinkFate::Down,
             });

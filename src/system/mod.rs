@@ -16,6 +16,8 @@ mod error;
 mod fdb_monitor;
 mod filter;
 mod hook;
+mod interface_fabric;
+mod kernel_fabric;
 mod kernel_types;
 mod kernel_wait;
 mod lab_config;
@@ -60,9 +62,11 @@ pub use client_socket::{ClientSocket, Peer};
 pub use control_socket::ControlSocket;
 pub use error::SystemError;
 pub use filter::FilterKind;
+pub use interface_fabric::InterfaceFabric;
+pub use kernel_fabric::KernelFabric;
 pub use lab_config::{
-    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS, FabricKind, LabConfig,
-    Neighbours, NetnsChoice, Prepared, Sharing,
+    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS, FabricKind, InterfacePort,
+    LabConfig, Neighbours, NetnsChoice, Prepared, Sharing,
 };
 pub use listener::Listener;
 pub use meeting_socket::MeetingAddress;
@@ -110,6 +114,7 @@ pub use tap::Tap;
 pub(crate) use client_socket::SocketSink;
 pub(crate) use drop_watch::{DESCRIPTORS_OF_A_DROP_WATCH, check_drop_watch};
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
+pub(crate) use interface_fabric::DESCRIPTORS_OF_AN_INTERFACE;
 pub(crate) use limits::{SPARE_VMS, ensure_limit, open_descriptors};
 pub(crate) use machine::{kernel_release, machine};
 pub(crate) use meeting_socket::{MeetingListener, host_name};

@@ -23,6 +23,8 @@ pub struct PollHandle {
 pub struct FabricHandles {
     /// For TAPs, each by the number of its VM.
     pub taps: PollHandle,
+    /// For ports that several VMs are behind.
+    pub ports: PollHandle,
     /// For what tells of changes of links and routes.
     pub links: PollHandle,
     /// For what tells of moves that have ended.

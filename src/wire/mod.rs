@@ -35,6 +35,7 @@ mod membership;
 mod mld;
 mod neighbour_discovery;
 mod neighbour_request;
+mod offload;
 mod ping_head;
 mod plain_echo;
 mod plain_fragment;
@@ -105,6 +106,7 @@ pub use neighbour_discovery::{
     NeighbourSolicitation, Nonce,
 };
 pub use neighbour_request::NeighbourRequest;
+pub use offload::{OFFLOAD_HEADER_LENGTH, Offload, Segmentation, complete_checksum};
 pub use ping_head::PingHead;
 pub use plain_echo::PlainEcho;
 pub use plain_fragment::PlainFragment;
@@ -124,7 +126,8 @@ pub use udp::{
     turn_into_ipv6_udp_echo, turn_into_udp_echo, write_ipv6_udp, write_udp,
 };
 pub use vlan::{
-    ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, behind_tags, put_on, take_off, untagged,
+    ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, behind_tags, put_on, restore_tag, take_off,
+    untagged,
 };
 
 #[cfg(test)]

@@ -120,6 +120,18 @@ pub fn put_on(vlan: Option<Vlan>, buffer: &mut [u8], length: usize) -> usize {
     length + vlan.length()
 }
 
+/// Puts the tag of this type and content before the payload of the frame that starts [`VLAN_TAG_LENGTH`] bytes into `buffer`, whose
+/// hardware addresses move to the start of the buffer. `None` when the buffer holds no such frame.
+pub fn restore_tag(buffer: &mut [u8], kind: u16, content: u16) -> Option<()> {
+    buffer.get(..VLAN_TAG_LENGTH + ETHERNET_HEADER_LENGTH)?;
+    buffer.copy_within(VLAN_TAG_LENGTH..VLAN_TAG_LENGTH + ADDRESSES_LENGTH, 0);
+    let tag = buffer.get_mut(ADDRESSES_LENGTH..ADDRESSES_LENGTH + VLAN_TAG_LENGTH)?;
+    let (head, tail) = tag.split_at_mut_checked(2)?;
+    head.copy_from_slice(&kind.to_be_bytes());
+    tail.copy_from_slice(&content.to_be_bytes());
+    Some(())
+}
+
 /// Takes the tags of `vlan` off the frame: its hardware addresses move up to its type. Returns where it starts then.
 ///
 /// Priority and drop eligibility in the tags don't matter. A frame with number 0 in its tag is untagged, as the kernel

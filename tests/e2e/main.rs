@@ -12,6 +12,7 @@ mod dhcpv6;
 mod disturbances;
 mod hand_made_lab;
 mod impairments;
+mod interface;
 mod ipv4;
 mod ipv6;
 mod join;

@@ -16,6 +16,9 @@ use crate::vm::{DEFAULT_TIME_TO_LIVE, ProbeKind};
 /// The fabrics that are made of TAPs.
 const TAPS: &[&str] = &["bridge", "xdp", "none"];
 
+/// The fabrics whose frames the kernel carries.
+const REAL: &[&str] = &["bridge", "xdp", "none", "interface"];
+
 /// The fabrics that take VMs in the course of a run.
 const NOT_NONE: &[&str] = &["bridge", "xdp", "sim"];
 
@@ -172,13 +175,13 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("netns", "NAME", Text)
         .place(Lab, Run)
         .help("Network namespace of the lab: private, host or a name")
-        .only(TAPS)
+        .only(REAL)
         .default(Default::Text("private"))
         .main()
         .details(
             "private is a new namespace that ends with the process; host is the namespace the \
              program is started in; any other name is a named namespace as `ip netns` lists it, \
-             created if it does not exist.",
+             created if it does not exist. With --fabric interface it is where the interfaces are: host by default, or a name.",
         ),
     value("join", "BRIDGE|GROUP", Text)
         .place(Lab, Run)
@@ -207,7 +210,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Lab, Run)
         .help("Busy-poll instead of sleeping: lower latency, one full core")
         .implies("always")
-        .only(TAPS)
+        .only(REAL)
         .default(Default::Text("0"))
         .details("With a TIME, poll for that long after each event before going to sleep."),
     value("name", "TEXT", Text)
@@ -514,14 +517,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         ),
 
     // Fabric.
-    value("fabric", "KIND", OneOf(&["bridge", "xdp", "none", "sim"]))
+    value("fabric", "KIND", OneOf(&["bridge", "xdp", "none", "interface", "sim"]))
         .place(Fabric, Run)
         .help("What carries the frames")
         .default(Default::Text("bridge"))
         .main()
         .details(
             "bridge: a Linux bridge. xdp: an XDP program on each TAP; faster, needs root. none: \
-             TAPs only, for another switch; see --hook. sim: a switch in memory, in virtual \
+             TAPs only, for another switch; see --hook. interface: what is behind interfaces that exist; see --interface. sim: a switch in memory, in virtual \
              time, without TAPs or privileges.",
         ),
     value("bridge", "NAME", Text)
@@ -560,6 +563,16 @@ pub const OPTIONS: &[OptionSpec] = &[
             "A network card, a veth or a VXLAN device of the namespace that the program is started in, which is up and has no \
              addresses. It stays there as it is, and a port of the bridge stands on it (macvlan, passthru) while the lab lives. \
              Needs root.",
+        ),
+    value("interface", "[VMS=]IFACE[,bridge]", Text)
+        .place(Fabric, Run)
+        .help("Put VMs directly behind a network interface; repeatable")
+        .repeatable()
+        .only(&["interface"])
+        .details(
+            "Such as 'vm[0-49]=eth1'; without VMS, all of them. It is up, and stays where it is and as it is: the host goes on using \
+             its addresses. VMs behind one interface reach each other if the switch sends their frames back (VEPA), or, with ,bridge, \
+             within the program. Needs root.",
         ),
     value("underlay", "vxlan:VNI,PEERS", Text)
         .place(Fabric, Run)
@@ -710,7 +723,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Output, Run)
         .help("Set a mark when others change a link or a route; repeatable")
         .repeatable()
-        .only(TAPS)
+        .only(REAL)
         .details(
             "link: a link of the lab. route: a route in its network namespace, but for those that the kernel makes by itself. \
              Both: link,route. From a mark on it is measured how long pings take to pass, or no longer to.",

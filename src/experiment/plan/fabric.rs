@@ -30,6 +30,7 @@ pub(super) fn fabric(scenario: &Scenario) -> Result<Fabric, SettingError> {
     Ok(match name {
         "xdp" => Fabric::Taps(FabricKind::Xdp),
         "none" => Fabric::Taps(FabricKind::None),
+        "interface" => Fabric::Taps(FabricKind::Interface),
         "sim" => Fabric::Simulated,
         _ => Fabric::Taps(FabricKind::Bridge),
     })

@@ -68,7 +68,7 @@ pub(super) fn bridge(
             return Err(join.error(format_args!("expected without {other}, {why}")));
         }
     }
-    let netns = netns(settings)?;
+    let netns = netns(settings, fabric)?;
     if netns == NetnsChoice::Private {
         let why = "expected with --netns host, or with --netns NAME for the namespace that has the bridge: \
                    a private one does not exist yet";

@@ -17,7 +17,7 @@ use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::fabric::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, check_copies_of};
 use crate::hypervisor::{Phase, PlannedMisbehaviour};
 use crate::number::whole_number;
-use crate::system::{LabConfig, NetnsChoice, Prepared, is_namespace_there};
+use crate::system::{FabricKind, LabConfig, NetnsChoice, Prepared, is_namespace_there};
 use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, VmId};
 
 const EXPECTED: &str =
@@ -71,6 +71,10 @@ pub(super) fn check_lab(settings: &Settings, lab: &LabConfig) -> Result<(), Sett
     let expected = "expected --netns private, or the name of a namespace that does not exist yet";
     let shared = match &lab.netns {
         _ if lab.prepared != Prepared::Nothing => "the bridge is somebody else's".to_owned(),
+        _ if lab.fabric == FabricKind::Interface => {
+            let why = "its interfaces lead to others; expected another --fabric";
+            return Err(setting.error(why));
+        }
         _ if lab.outside.is_some() => {
             let why =
                 "a port of the bridge leads to others; expected no --uplink and no --underlay";

@@ -25,6 +25,7 @@ mod flows;
 mod host;
 mod impairments;
 mod instruments;
+mod interfaces;
 mod ipv6;
 mod join;
 mod listen;
@@ -93,6 +94,8 @@ struct Surroundings {
     find_bridge: fn(&NetnsChoice, &str) -> Result<ExistingBridge, SystemError>,
     /// Looks up an interface that exists.
     find_link: fn(&str) -> Result<ExistingLink, SystemError>,
+    /// Looks up one in a namespace, to put VMs behind it.
+    find_port: fn(&NetnsChoice, &str) -> Result<ExistingLink, SystemError>,
     /// The largest datagram that goes by a VXLAN.
     underlay_mtu: fn(&Underlay) -> Result<u32, SystemError>,
 }
@@ -103,6 +106,7 @@ impl Surroundings {
             free_memory: available_bytes(),
             find_bridge: ExistingBridge::find,
             find_link: ExistingLink::find,
+            find_port: ExistingLink::find_in,
             underlay_mtu: Underlay::mtu,
         }
     }
@@ -134,6 +138,7 @@ fn plan_flows(
     let mut vms = vms(settings, &groups, subnet)?;
     let outside = outside::outside(settings, surroundings.underlay_mtu)?;
     let mut lab = lab(settings, count, switching, (joined.as_ref(), outside))?;
+    lab.interfaces = interfaces::interfaces(settings, switching, &groups, count)?;
     vlan::place(settings, &groups, &mut vms)?;
     lab.vlan_filtering = match &joined {
         Some(bridge) => vlan::on_bridge(bridge, &vms),
@@ -151,6 +156,7 @@ fn plan_flows(
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     outside::check(settings, &lab, surroundings.find_link)?;
+    interfaces::check(settings, &lab, surroundings.find_port)?;
     let instruments = instruments::instruments(settings, &groups, count)?;
     let listen = listen::listen(settings)?;
     let seed = settings
@@ -306,7 +312,7 @@ fn lab(
     };
     Ok(LabConfig {
         vms,
-        netns: netns(settings)?,
+        netns: netns(settings, fabric)?,
         bridge: match joined {
             Some(bridge) => bridge.name().to_owned(),
             None => interface_name("bridge")?,
@@ -322,6 +328,7 @@ fn lab(
             (None, false) => Prepared::Nothing,
         },
         outside: outside.map(|found| found.outside),
+        interfaces: Vec::new(),
         tx_queue_length: queue_length(settings)?,
         fabric,
         ports_per_bridge: match fabric {
@@ -354,8 +361,18 @@ fn hook(setting: &Setting) -> Result<String, SettingError> {
     }
 }
 
-/// The namespace that the lab lives in.
-fn netns(settings: &Settings) -> Result<NetnsChoice, SettingError> {
+/// The namespace that the lab lives in; of VMs behind interfaces, that of those.
+fn netns(settings: &Settings, fabric: FabricKind) -> Result<NetnsChoice, SettingError> {
+    if fabric == FabricKind::Interface {
+        match settings.get("netns") {
+            None => return Ok(NetnsChoice::Host),
+            Some(setting) if setting.text == "private" => {
+                let why = "has no interfaces for --fabric interface; expected host, or the name of a namespace";
+                return Err(setting.error(why));
+            }
+            Some(_) => {}
+        }
+    }
     let read = |setting: &Setting| {
         setting.text.parse().map_err(|why| {
             setting.error(format_args!(

@@ -345,7 +345,8 @@ impl Lab<'_> {
 
     /// The time that the kernel takes for so many copies; zero in virtual time, and on a switch of somebody else.
     fn time(&self, deliveries: u64, is_filtered: bool) -> Duration {
-        let is_ours = !self.is_simulated && self.config.fabric != FabricKind::None;
+        let is_foreign = matches!(self.config.fabric, FabricKind::None | FabricKind::Interface);
+        let is_ours = !self.is_simulated && !is_foreign;
         // TAPs of somebody else have no filter of ours.
         let is_filtered = is_filtered && self.config.prepared != Prepared::BridgeAndTaps;
         match (is_ours, is_filtered) {

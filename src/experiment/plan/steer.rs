@@ -207,6 +207,8 @@ impl Experiment {
             // Nobody has made TAPs, or told the bridge of VLANs, for more.
             (Prepared::BridgeAndTaps, _) => planned,
             _ if self.lab.vlan_filtering.is_some() => planned,
+            // No interface is for more.
+            (_, FabricKind::Interface) => planned,
             (_, FabricKind::None) => most,
             (_, FabricKind::Xdp) => planned.saturating_add(SPARE_VMS),
             (_, FabricKind::Bridge) => {

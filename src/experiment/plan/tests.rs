@@ -25,6 +25,12 @@ const NO_MACHINE: Surroundings = Surroundings {
             _ => ExistingLink::example(name, 9000, &["fe80::1/64"]),
         })
     },
+    find_port: |_, name| {
+        Ok(match name {
+            "wg0" => ExistingLink::example(name, 1420, &[]),
+            _ => ExistingLink::example(name, 9000, &["192.0.2.7/24"]),
+        })
+    },
     underlay_mtu: |_| Ok(1450),
 };
 
@@ -354,7 +360,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ),
         (
             "--fabric sim --netns host",
-            "--netns host: needs --fabric bridge, xdp or none, and the fabric is sim",
+            "--netns host: needs --fabric bridge, xdp, none or interface, and the fabric is sim",
         ),
         (
             "--fabric none --attach",
@@ -478,7 +484,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ),
         (
             "--fabric sim --spin always",
-            "--spin: needs --fabric bridge, xdp or none, and the fabric is sim",
+            "--spin: needs --fabric bridge, xdp, none or interface, and the fabric is sim",
         ),
         (
             "--txqueuelen 0",
@@ -1163,7 +1169,7 @@ fn what_contradicts_a_bridge_that_exists_is_refused_by_both_names() {
         ),
         (
             "--fabric sim",
-            "--netns host: needs --fabric bridge, xdp or none, and the fabric is sim",
+            "--netns host: needs --fabric bridge, xdp, none or interface, and the fabric is sim",
         ),
         (
             "--hook true",

@@ -54,7 +54,7 @@ impl Filter {
             FabricKind::Xdp => Filter::None,
             FabricKind::Bridge => Filter::Untried(lab.vms),
             // A link has one place for programs, and there it is for whoever the TAPs are handed to.
-            FabricKind::None => Filter::Classic,
+            FabricKind::None | FabricKind::Interface => Filter::Classic,
         }
     }
 

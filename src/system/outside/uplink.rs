@@ -9,7 +9,8 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoMacVlan, LinkInfo, MacV
 use nix::errno::Errno;
 
 use super::super::error::SystemError;
-use super::super::lab_config::LabConfig;
+use super::super::lab_config::{LabConfig, NetnsChoice};
+use super::super::namespace::netlink_in;
 use super::super::netlink::Netlink;
 use super::super::netlink::link::{Link, LinkKind};
 use super::{Home, NEEDS_ROOT, PortPlan};
@@ -31,12 +32,29 @@ impl ExistingLink {
     /// # Errors
     /// When there is none.
     pub fn find(name: &str) -> Result<ExistingLink, SystemError> {
-        let mut netlink = Netlink::open()?;
+        let why = "there is no such interface where the program was started";
+        ExistingLink::look_up(&mut Netlink::open()?, name, (taking(name), why))
+    }
+
+    /// Looks up the interface `name` in a namespace, to put VMs behind it, and changes nothing.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find_in(netns: &NetnsChoice, name: &str) -> Result<ExistingLink, SystemError> {
+        let why = match netns {
+            NetnsChoice::Named(_) => "there is no such interface in that namespace",
+            _ => "there is no such interface where the program was started",
+        };
+        ExistingLink::look_up(&mut netlink_in(netns)?, name, (using(name), why))
+    }
+
+    fn look_up(
+        netlink: &mut Netlink,
+        name: &str,
+        (operation, why): (String, &str),
+    ) -> Result<ExistingLink, SystemError> {
         let Some(link) = netlink.link(name)? else {
-            let refused = SystemError::refused(
-                taking(name),
-                "there is no such interface where the program was started",
-            );
+            let refused = SystemError::refused(operation, why);
             let links = netlink.links()?;
             let names = links.iter().filter(|link| is_fit(link));
             let names: Vec<&str> = names.map(|link| link.name.as_str()).take(8).collect();
@@ -49,13 +67,41 @@ impl ExistingLink {
         Ok(ExistingLink { link, addresses })
     }
 
+    /// The interface.
+    pub(in crate::system) fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// Checks that a port of the bridge of `lab` can stand on it.
     ///
     /// # Errors
     /// The first thing that speaks against it, and what is expected.
     pub fn check(&self, lab: &LabConfig) -> Result<(), SystemError> {
+        let name = &self.link.name;
+        self.check_use(taking(name), lab)?;
+        // One of the link itself is the kernel's own.
+        if let Some(address) = self.addresses.iter().find(|of| !is_link_local(of)) {
+            let why = format!(
+                "it has the address {address}, and the host would not hear what comes for that"
+            );
+            return Err(SystemError::refused(taking(name), why).advise(format!(
+                "expected an interface without addresses: ip address flush dev {name}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checks that VMs of `lab` can be behind it. Its addresses are the host's, and stay in use.
+    ///
+    /// # Errors
+    /// The first thing that speaks against it, and what is expected.
+    pub fn check_port(&self, lab: &LabConfig) -> Result<(), SystemError> {
+        self.check_use(using(&self.link.name), lab)
+    }
+
+    fn check_use(&self, operation: String, lab: &LabConfig) -> Result<(), SystemError> {
         let Link { name, mtu, .. } = &self.link;
-        let refused = |why: String| SystemError::refused(taking(name), why);
+        let refused = |why: String| SystemError::refused(operation.clone(), why);
         if self.link.kind == LinkKind::Bridge {
             let why = "it is a bridge".to_owned();
             return Err(refused(why).advise(format!(
@@ -72,15 +118,6 @@ impl ExistingLink {
                 "expected one that is free: ip link set {name} nomaster, or --join for that bridge"
             )));
         }
-        // One of the link itself is the kernel's own.
-        if let Some(address) = self.addresses.iter().find(|of| !is_link_local(of)) {
-            let why = format!(
-                "it has the address {address}, and the host would not hear what comes for that"
-            );
-            return Err(refused(why).advise(format!(
-                "expected an interface without addresses: ip address flush dev {name}"
-            )));
-        }
         if !self.link.up {
             let why = "it is down".to_owned();
             return Err(refused(why).advise(format!("ip link set {name} up")));
@@ -91,6 +128,10 @@ impl ExistingLink {
         }
         Ok(())
     }
+}
+
+fn using(name: &str) -> String {
+    format!("put VMs behind {name}")
 }
 
 fn taking(name: &str) -> String {

@@ -9,7 +9,7 @@ use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
 /// The receive filters of all VMs, by what they accept. Gives the same answers as [`RxFilter::accepts`] of each.
 #[derive(Debug, Default)]
-pub(super) struct RxIndex {
+pub(crate) struct RxIndex {
     filters: HashMap<VmId, RxFilter>,
     by_mac: HashMap<MacAddr, BTreeSet<VmId>>,
     by_address: HashMap<Ipv4Addr, BTreeSet<VmId>>,
@@ -20,7 +20,7 @@ pub(super) struct RxIndex {
 }
 
 impl RxIndex {
-    pub(super) fn add(&mut self, vm: VmId, rx_filter: &RxFilter) {
+    pub(crate) fn add(&mut self, vm: VmId, rx_filter: &RxFilter) {
         for mac in rx_filter.groups.iter().chain([&rx_filter.mac]) {
             self.by_mac.entry(*mac).or_default().insert(vm);
         }
@@ -36,7 +36,7 @@ impl RxIndex {
         self.filters.insert(vm, rx_filter.clone());
     }
 
-    pub(super) fn remove(&mut self, vm: VmId) {
+    pub(crate) fn remove(&mut self, vm: VmId) {
         let Some(rx_filter) = self.filters.remove(&vm) else {
             return;
         };
@@ -55,7 +55,7 @@ impl RxIndex {
     }
 
     /// Returns the VMs that accept a flooded frame, in order; `None` for all of them.
-    pub(super) fn listeners(&self, frame: &EthernetFrame<'_>) -> Option<BTreeSet<VmId>> {
+    pub(crate) fn listeners(&self, frame: &EthernetFrame<'_>) -> Option<BTreeSet<VmId>> {
         let mut listeners = self.choosy(frame)?;
         listeners.extend(&self.promiscuous);
         Some(listeners)
