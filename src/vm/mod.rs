@@ -24,6 +24,7 @@ mod path_mtu;
 mod probe;
 mod redirects;
 mod service;
+mod tcp;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
