@@ -1,4 +1,5 @@
-//! TCP (RFC 9293) over either family: segments to a port at which nobody listens are answered with a reset, as often as they come.
+//! TCP (RFC 9293) over either family: a segment is of a connection that the VM has opened, or for the port at which it listens;
+//! others are answered with a reset, as often as they come.
 
 use std::net::IpAddr;
 
@@ -30,12 +31,17 @@ impl Vm {
     /// Takes a segment from one host to the VM, that lies `offset` bytes into its frame.
     pub(super) fn receive_segment(
         &mut self,
-        _now: Instant,
+        now: Instant,
         (source, destination): (IpAddr, IpAddr),
         offset: usize,
         segment: &TcpSegment,
     ) -> Result<Disposition, Ignored> {
-        let Arrived { answer, event } = Arrived::at_closed_port(segment);
+        let of_connection = self.receive_of_connection(now, source, segment);
+        let addresses = (source, destination);
+        let arrived = of_connection
+            .or_else(|| self.receive_at_listener(addresses, segment))
+            .unwrap_or_else(|| Arrived::at_closed_port(segment));
+        let Arrived { answer, event } = arrived;
         match (answer, event) {
             (Some(answer), event) => Ok(Disposition::Answer(Answer {
                 service: Service::Tcp(answer, event),

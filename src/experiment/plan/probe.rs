@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use super::flows::PlanContext;
 use crate::experiment::options::{any_of, suggestion};
-use crate::experiment::settings::{Setting, SettingError, Settings};
+use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::load::Target;
-use crate::vm::{Probe, ProbeKind, VmId};
+use crate::vm::{Probe, ProbeKind, TcpClose, VmId};
 use crate::wire::{EPHEMERAL_PORTS, is_ephemeral};
 
 /// A pattern, and what is said of its flows alone: `vm0:vm1,probe=udp,port=9`.
@@ -16,6 +16,8 @@ pub(super) struct OwnProbe<'a> {
     pub(super) pattern: &'a str,
     kind: Option<ProbeKind>,
     port: Option<u16>,
+    close: Option<TcpClose>,
+    hold_millis: Option<u32>,
 }
 
 impl<'a> OwnProbe<'a> {
@@ -26,14 +28,18 @@ impl<'a> OwnProbe<'a> {
             pattern: parts.next().unwrap_or_default(),
             kind: None,
             port: None,
+            close: None,
+            hold_millis: None,
         };
         for part in parts {
             match part.trim().split_once('=') {
                 Some(("probe", kind)) => own.kind = Some(self::kind(setting, kind)?),
                 Some(("port", port)) => own.port = Some(self::port(setting, port)?),
+                Some(("tcp-close", close)) => own.close = Some(self::close(setting, close)?),
+                Some(("tcp-hold", hold)) => own.hold_millis = Some(self::hold(setting, hold)?),
                 _ => {
                     let why = format_args!(
-                        "{part:?} says nothing about its pings; expected probe=KIND or port=N behind a pattern"
+                        "{part:?} says nothing about its pings; expected probe=KIND, port=N, tcp-close=HOW or tcp-hold=TIME behind a pattern"
                     );
                     return Err(setting.error(why));
                 }
@@ -53,8 +59,30 @@ fn kind(setting: &Setting, text: &str) -> Result<ProbeKind, SettingError> {
     })
 }
 
+fn close(setting: &Setting, text: &str) -> Result<TcpClose, SettingError> {
+    match text {
+        "rst" => Ok(TcpClose::Rst),
+        "fin" => Ok(TcpClose::Fin),
+        _ => Err(setting.error(format_args!(
+            "no connection is ended by {text:?}; expected {}",
+            any_of(TcpClose::NAMES)
+        ))),
+    }
+}
+
+/// Milliseconds for which a connection is held.
+fn hold(setting: &Setting, text: &str) -> Result<u32, SettingError> {
+    let hold = span(text).filter(|hold| hold.subsec_nanos() % 1_000_000 == 0);
+    let millis = hold.and_then(|hold| u32::try_from(hold.as_millis()).ok());
+    millis.ok_or_else(|| {
+        setting.error(format_args!(
+            "{text:?} is no time to hold a connection for; expected whole milliseconds up to 49 days, such as 500ms or 10s"
+        ))
+    })
+}
+
 /// A port that probes may go to: what they come from tells them from their replies.
-fn port(setting: &Setting, text: &str) -> Result<u16, SettingError> {
+pub(super) fn port(setting: &Setting, text: &str) -> Result<u16, SettingError> {
     let port = text
         .parse()
         .ok()
@@ -105,14 +133,43 @@ impl PlanContext<'_> {
             return Err(setting.error(why));
         }
         let usual = Probe::of(kind);
-        match port {
-            Some((setting, _)) if !kind.has_ports() => Err(setting.error(format_args!(
-                "{kind} probes go to no port; expected --probe {} beside it",
-                any_of(&self::with_ports())
-            ))),
-            Some((_, port)) => Ok(Probe { port, ..usual }),
-            None => Ok(usual),
+        let port = match port {
+            Some((setting, _)) if !kind.has_ports() => {
+                return Err(setting.error(format_args!(
+                    "{kind} probes go to no port; expected --probe {} beside it",
+                    any_of(&self::with_ports())
+                )));
+            }
+            Some((_, port)) => port,
+            None => usual.port,
+        };
+        // What a phase says of connections is for those of its flows that have some.
+        let of_phase = |name: &str| {
+            let setting = settings.get(name);
+            setting.filter(|_| kind == ProbeKind::Tcp || own.kind.is_none())
+        };
+        let close = match (own.close, of_phase("tcp-close")) {
+            (Some(close), _) => Some((setting, close)),
+            (None, Some(setting)) => Some((setting, self::close(setting, setting.choice()?)?)),
+            (None, None) => None,
+        };
+        let hold = match (own.hold_millis, of_phase("tcp-hold")) {
+            (Some(hold), _) => Some((setting, hold)),
+            (None, Some(setting)) => Some((setting, self::hold(setting, &setting.text)?)),
+            (None, None) => None,
+        };
+        let said = close.map(|said| said.0).or(hold.map(|said| said.0));
+        if let Some(setting) = said.filter(|_| kind != ProbeKind::Tcp) {
+            return Err(setting.error(format_args!(
+                "{kind} probes open no connections; expected --probe tcp beside it"
+            )));
         }
+        Ok(Probe {
+            kind,
+            port,
+            close: close.map_or(usual.close, |said| said.1),
+            hold_millis: hold.map_or(usual.hold_millis, |said| said.1),
+        })
     }
 }
 
@@ -208,15 +265,15 @@ mod tests {
             ("ping = 'vm0:vm1'\nprobe = 'upd'", "did you mean udp?"),
             (
                 "ping = 'vm0:vm1,probe=upd'",
-                "no probe is \"upd\"; expected icmp, udp, stamp or arp; did you mean udp?",
+                "no probe is \"upd\"; expected icmp, udp, stamp, tcp or arp; did you mean udp?",
             ),
             (
                 "ping = 'vm0:vm1,prob=udp'",
-                "expected probe=KIND or port=N behind a pattern",
+                "expected probe=KIND, port=N, tcp-close=HOW or tcp-hold=TIME behind a pattern",
             ),
             (
                 "ping = 'vm0:vm1'\nport = 9",
-                "icmp probes go to no port; expected --probe udp or stamp beside it",
+                "icmp probes go to no port; expected --probe udp, stamp or tcp beside it",
             ),
             (
                 "ping = 'vm0:vm1,probe=arp,port=9'",
