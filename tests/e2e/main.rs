@@ -40,6 +40,7 @@ mod search;
 mod signals;
 mod stamp;
 mod sweep;
+mod tcp;
 mod trace;
 mod underlay;
 mod uplink;

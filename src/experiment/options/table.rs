@@ -275,7 +275,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     value("tcp-listen", "PORT|off", Text)
         .place(Vms, Run)
-        .help("VMs accept TCP connections at this port, and close them when asked to")
+        .help("VMs accept TCP connections, without data, at this port")
         .default(Default::Words("off; 80 where pings by tcp go there"))
         .details(
             "Nothing is kept of a connection, so that neither SYNs nor connections take memory, however many they are. One that brings \

@@ -219,6 +219,15 @@ mod tests {
                 &["udp to port 7", "arp"],
             ),
             (
+                "ping = ['vm0:vm1', 'vm0:vm1,port=8080', 'vm0:vm1,probe=udp', 'vm0:vm1,tcp-close=rst,tcp-hold=0']\nprobe = 'tcp'\ntcp-close = 'fin'\ntcp-hold = '2s'",
+                &[
+                    "tcp to port 80, held for 2s, closed by FIN",
+                    "tcp to port 8080, held for 2s, closed by FIN",
+                    "udp to port 7",
+                    "tcp to port 80",
+                ],
+            ),
+            (
                 "ping = ['ring', 'vm0:vm1,probe=icmp']\n[[group]]\nprobe = 'udp'\nport = 99\n[[group]]\nvms = 1",
                 &["udp to port 99", "icmp", "icmp"],
             ),
@@ -255,6 +264,23 @@ mod tests {
         ] {
             let plan = planned(&format!("ping = 'vm0:vm1'\n{text}")).unwrap();
             assert_eq!(plan.vm_defaults.stamp_reflector, expected, "{text}");
+            assert_eq!(planned_again(&plan).vm_defaults, plan.vm_defaults, "{text}");
+        }
+    }
+
+    #[test]
+    fn vms_accept_connections_where_pings_by_tcp_go_to_the_usual_port_unless_they_are_told_which() {
+        for (text, expected) in [
+            ("", None),
+            ("tcp-listen = 8080", Some(8080)),
+            ("probe = 'tcp'", Some(80)),
+            ("probe = 'tcp'\ntcp-close = 'fin'", Some(80)),
+            ("probe = 'tcp'\nport = 443", None),
+            ("probe = 'tcp'\nport = 443\ntcp-listen = 443", Some(443)),
+            ("probe = 'tcp'\ntcp-listen = 'off'", None),
+        ] {
+            let plan = planned(&format!("ping = 'vm0:vm1'\n{text}")).unwrap();
+            assert_eq!(plan.vm_defaults.tcp_listen, expected, "{text}");
             assert_eq!(planned_again(&plan).vm_defaults, plan.vm_defaults, "{text}");
         }
     }
@@ -298,6 +324,34 @@ mod tests {
             (
                 "ping = 'vm0:vm1'\nstamp-reflector = 'statefull'",
                 "expected off, stateless or stateful; did you mean stateful?",
+            ),
+            (
+                "ping = 'vm0:vm1'\ntcp-hold = '1s'",
+                "icmp probes open no connections; expected --probe tcp beside it",
+            ),
+            (
+                "ping = 'vm0:vm1,probe=udp,tcp-close=fin'",
+                "udp probes open no connections",
+            ),
+            (
+                "ping = 'vm0:vm1,probe=tcp,tcp-close=fim'",
+                "no connection is ended by \"fim\"; expected rst or fin",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'tcp'\ntcp-close = 'fim'",
+                "expected rst or fin; did you mean fin?",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'tcp'\ntcp-hold = '10us'",
+                "expected whole milliseconds up to 49 days, such as 500ms or 10s",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'tcp'\nsize = 100",
+                "tcp probes carry no payload",
+            ),
+            (
+                "ping = 'vm0:vm1'\ntcp-listen = 40000",
+                "expected a port from 1 to 32767",
             ),
             (
                 "ping = 'vm0:vm1'\nprobe = 'arp'\nsize = 100",
