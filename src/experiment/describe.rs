@@ -317,6 +317,9 @@ fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
             writeln!(out, "the VMs {habit}")?;
         }
     }
+    if let Some(port) = vm_defaults.tcp_listen {
+        writeln!(out, "the VMs accept TCP connections at port {port}")?;
+    }
     if vm_defaults.asks_for_addresses() {
         writeln!(
             out,

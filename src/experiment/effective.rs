@@ -134,6 +134,8 @@ fn decided(settings: &mut Settings, experiment: &Experiment) {
     settings.set("udp-echo", [vm_defaults.udp_echo]);
     let stamp_reflector = vm_defaults.stamp_reflector.map_or("off", StampMode::name);
     settings.set("stamp-reflector", [stamp_reflector]);
+    let tcp_listen = vm_defaults.tcp_listen.map(|port| port.to_string());
+    settings.set("tcp-listen", [tcp_listen.as_deref().unwrap_or("off")]);
     settings.set("ipv6", [vm_defaults.ipv6.is_some()]);
     if let Some(plan) = vm_defaults.ipv6 {
         settings.set("subnet6", [plan.subnet]);

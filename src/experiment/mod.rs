@@ -99,6 +99,8 @@ pub struct VmDefaults {
     pub udp_echo: bool,
     /// A VM reflects STAMP test packets to UDP port 862 (RFC 8762), and how.
     pub stamp_reflector: Option<StampMode>,
+    /// The TCP port at which a VM accepts connections.
+    pub tcp_listen: Option<u16>,
     /// Header fields of their pings.
     pub ping: PingOptions,
     /// The settings for IPv6, if they speak it.
@@ -307,6 +309,7 @@ impl Experiment {
             // Who starts it knows the time.
             unix_nanos: 0,
             stamp_reflector: vm_defaults.stamp_reflector,
+            tcp_listen: vm_defaults.tcp_listen,
             // Two VMs of a run, and the same VM of two runs, choose differently.
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {

@@ -60,6 +60,7 @@ impl<F: Fabric> Hypervisor<F> {
                     Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
                     Unsent::FragmentQueueFull => DropReason::FragmentQueueFull,
                     Unsent::FragmentationNeeded => DropReason::FragmentationNeeded,
+                    Unsent::PortsInUse => DropReason::PortsInUse,
                 };
                 self.recorder.dropped(reason);
                 self.note_unsent(now, owner.vm, &event, reason);

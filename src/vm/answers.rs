@@ -95,20 +95,31 @@ impl Vm {
         destination: IpAddr,
         frame: &mut [u8],
     ) -> Result<bool, Ignored> {
-        let known = if next_hop == destination {
-            self.neighbours.get(next_hop)
-        } else {
-            self.neighbours.reach(now, next_hop)
-        };
-        match known {
-            Some(mac) => set_destination(frame, mac),
-            None if next_hop == destination => {}
-            None => {
-                let is_kept = self.answers.push(next_hop, frame);
-                return is_kept.then_some(false).ok_or(Ignored::AnswerQueueFull);
-            }
+        if next_hop != destination {
+            return self.lead_to_neighbour(now, next_hop, frame);
+        }
+        if let Some(mac) = self.neighbours.get(next_hop) {
+            set_destination(frame, mac);
         }
         Ok(true)
+    }
+
+    /// Addresses `frame` to `next_hop`, which is asked for if it is not known. Returns false if it has to wait for that.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub(super) fn lead_to_neighbour(
+        &mut self,
+        now: Instant,
+        next_hop: IpAddr,
+        frame: &mut [u8],
+    ) -> Result<bool, Ignored> {
+        if let Some(mac) = self.neighbours.reach(now, next_hop) {
+            set_destination(frame, mac);
+            return Ok(true);
+        }
+        let is_kept = self.answers.push(next_hop, frame);
+        is_kept.then_some(false).ok_or(Ignored::AnswerQueueFull)
     }
 
     /// Tells if an answer waits no longer: its neighbour is known, or was asked for in vain.

@@ -21,6 +21,8 @@ pub struct VmConfig {
     pub vlan: Option<Vlan>,
     /// It reflects STAMP test packets to UDP port 862 (RFC 8762).
     pub stamp_reflector: Option<StampMode>,
+    /// The TCP port at which it accepts connections and closes them again.
+    pub tcp_listen: Option<u16>,
     /// Its IPv4 part.
     pub ipv4: Ipv4Config,
     /// Its IPv6 part; `None` for a VM without IPv6.
@@ -48,6 +50,7 @@ impl VmConfig {
             unix_nanos: 0,
             vlan: None,
             stamp_reflector: None,
+            tcp_listen: None,
             ipv6: None,
         }
     }

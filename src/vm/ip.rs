@@ -12,8 +12,8 @@ use super::{Event, Ignored, PROTOCOLS, Reaction, Transmit, Vm};
 use crate::time::Instant;
 use crate::wire::{
     EthernetFrame, IcmpErrorKind, Ipv4Packet, Ipv6Envelope, Ipv6Packet, MacAddr,
-    NeighbourAdvertisement, Payload, STAMP_REPLY_FRAME, TcpSegment, seal_reassembled,
-    seal_reassembled_ipv6,
+    NeighbourAdvertisement, Payload, STAMP_REPLY_FRAME, TCP_LONGEST_FRAME, TcpSegment,
+    seal_reassembled, seal_reassembled_ipv6,
 };
 
 /// Time to live, or hop limit, of datagrams for which nothing else is asked (RFC 1700).
@@ -154,8 +154,8 @@ pub(super) enum Service {
     UdpEcho,
     /// STAMP (RFC 8762).
     Stamp(StampSession),
-    /// The reset of a TCP segment to a port at which nobody listens (RFC 9293).
-    TcpReset(TcpSegment),
+    /// The segment that answers one (RFC 9293), and the event that this one brings.
+    Tcp(TcpSegment, Option<Event>),
 }
 
 /// An ICMP error that answers a datagram.
@@ -427,17 +427,15 @@ impl Service {
     const fn least_room(&self) -> usize {
         match self {
             Service::Stamp(_) => STAMP_REPLY_FRAME,
-            Service::Echo | Service::Timestamp | Service::UdpEcho | Service::TcpReset(_) => 0,
+            Service::Tcp(..) => TCP_LONGEST_FRAME,
+            Service::Echo | Service::Timestamp | Service::UdpEcho => 0,
         }
     }
 
     /// The event that the question brings, beside its answer.
     fn event(&self) -> Option<Event> {
         match self {
-            Service::TcpReset(segment) => {
-                let closed = Ignored::ClosedPort(segment.destination_port);
-                Some(Event::Ignored(closed))
-            }
+            Service::Tcp(_, event) => *event,
             Service::Echo | Service::Timestamp | Service::UdpEcho | Service::Stamp(_) => None,
         }
     }

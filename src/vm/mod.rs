@@ -24,6 +24,7 @@ mod path_mtu;
 mod probe;
 mod redirects;
 mod service;
+mod tcp;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -60,8 +61,8 @@ pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use path_mtu::{IPV4_MINIMUM_PATH_MTU, MAX_PATH_MTUS, PATH_MTU_LIFETIME};
 pub use probe::{
-    GiveUp, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour, PingOptions, PingStart, Probe,
-    ProbeKind, SessionConfig, Unsent,
+    ConnectionCounts, GiveUp, INITIAL_RTO, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour,
+    PingOptions, PingStart, Probe, ProbeKind, SessionConfig, TcpClose, Unsent,
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 pub use service::{MAX_STAMP_SESSIONS, StampMode};
@@ -86,6 +87,7 @@ const PROTOCOLS: &[Protocol] = &[
     // Before those that give addresses back, from which they say that the VM leaves.
     ipv4::igmp::IGMP,
     ipv6::mld::MLD,
+    probe::tcp::CONNECTIONS,
     neighbour::NEIGHBOURS,
     ipv4::arp::ARP,
     ipv4::fragment::FRAGMENT,

@@ -27,6 +27,8 @@ mod routers;
 mod routes;
 mod stamp;
 mod tcp;
+mod tcp_listener;
+mod tcp_probe;
 mod udp_probe;
 mod vlan;
 

@@ -136,9 +136,18 @@ pub(super) fn describe_tcp(
 ) -> fmt::Result {
     match segment {
         Ok(tcp) => {
-            let what = if tcp.is_reset { "reset " } else { "" };
+            f.write_str("TCP ")?;
+            let flags = [
+                (tcp.is_reset, "reset "),
+                (tcp.is_syn, "SYN "),
+                (tcp.is_fin, "FIN "),
+                (tcp.acknowledgement.is_some() && !tcp.is_reset, "ACK "),
+            ];
+            for (_, name) in flags.into_iter().filter(|(set, _)| *set) {
+                f.write_str(name)?;
+            }
             let (source, destination) = (tcp.source_port, tcp.destination_port);
-            write!(f, "TCP {what}port {source} > {destination}")
+            write!(f, "port {source} > {destination}")
         }
         Err(error) => write!(f, "malformed: {error}"),
     }

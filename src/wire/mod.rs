@@ -120,7 +120,10 @@ pub use stamp::{
     NtpTimestamp, Reflection, STAMP_LENGTH, STAMP_PORT, STAMP_REPLY_FRAME, StampNumber,
     turn_into_ipv6_stamp_reply, turn_into_stamp_reply,
 };
-pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
+pub use tcp::{
+    PROTOCOL_TCP, TCP_LONGEST_FRAME, TCP_SYN_LENGTH, TcpSegment, turn_into_ipv6_tcp, turn_into_tcp,
+    write_ipv6_tcp, write_tcp,
+};
 pub use udp::{
     EPHEMERAL_PORTS, UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, is_ephemeral,
     turn_into_ipv6_udp_echo, turn_into_udp_echo, write_ipv6_udp, write_udp,

@@ -14,6 +14,7 @@ use super::ipv6_extension::{IPV6_FRAGMENT_HEADER_LENGTH, UpperLayer, walk};
 use super::mac::MacAddr;
 use super::neighbour_discovery::NeighbourDiscovery;
 use super::stamp::StampNumber;
+use super::tcp::PROTOCOL_TCP;
 use super::udp::{UDP_HEADER_LENGTH, is_ephemeral};
 use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
@@ -208,6 +209,7 @@ impl Message {
                 Message::echo(bytes, (icmpv6::TYPE_ECHO_REQUEST, icmpv6::TYPE_ECHO_REPLY))
             }
             PROTOCOL_UDP => Message::datagram(bytes),
+            PROTOCOL_TCP => Message::segment(bytes),
             _ => None,
         }
     }
@@ -224,20 +226,54 @@ impl Message {
         })
     }
 
-    /// Probes come from ephemeral ports and go to others, replies the other way round.
     fn datagram(bytes: &[u8]) -> Option<Message> {
-        let &[s0, s1, d0, d1, ..] = bytes else {
-            return None;
-        };
-        let ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
-        let is_request = is_ephemeral(ports.0);
-        (is_request != is_ephemeral(ports.1)).then(|| Message {
+        let (is_request, ports) = ports_of(bytes)?;
+        Some(Message {
             is_request,
             ports,
             number: number_in(is_request, bytes),
         })
     }
+
+    /// A SYN, or what answers one: a SYN or a reset that acknowledges it. Its number is the SYN's. Of a segment that is cut off
+    /// before its flags nothing says that it is none.
+    fn segment(bytes: &[u8]) -> Option<Message> {
+        let (is_request, ports) = ports_of(bytes)?;
+        let number = |at: usize| {
+            let number = bytes.get(at..)?.first_chunk().copied();
+            number.map(u32::from_be_bytes)
+        };
+        let sequence = match (is_request, bytes.get(13)) {
+            (true, Some(flags)) if flags & (SYN | RST | ACK) != SYN => return None,
+            (true, _) => number(4),
+            (false, Some(flags)) if flags & ACK != 0 && flags & (SYN | RST) != 0 => {
+                number(8).map(|acknowledged| acknowledged.wrapping_sub(1))
+            }
+            (false, _) => return None,
+        };
+        Some(Message {
+            is_request,
+            ports,
+            number: sequence.map(|number| ((number >> 16) as u16, number as u16)),
+        })
+    }
 }
+
+/// Reads the ports in front of a datagram or segment, and tells if it is a request: probes come from ephemeral ports and go to
+/// others, replies the other way round.
+fn ports_of(bytes: &[u8]) -> Option<(bool, (u16, u16))> {
+    let &[s0, s1, d0, d1, ..] = bytes else {
+        return None;
+    };
+    let ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+    let is_request = is_ephemeral(ports.0);
+    (is_request != is_ephemeral(ports.1)).then_some((is_request, ports))
+}
+
+/// The flags of a TCP segment (RFC 9293 section 3.1).
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
 
 /// The number in a datagram, which may be cut off anywhere: a UDP probe's, or that of a STAMP test packet.
 fn number_in(is_request: bool, datagram: &[u8]) -> Option<(u16, u16)> {

@@ -1,8 +1,9 @@
-//! TCP (RFC 9293) as far as it goes for a host that listens at no port: segments are read, and answered with a reset.
+//! TCP (RFC 9293) as far as it goes for a host that opens connections and closes them: segments without data are built, and all
+//! are read.
 //!
-//! Read section 3.10.7.1 first: "CLOSED state".
+//! Read section 3.10.7 first: "SEGMENT ARRIVES".
 
-use etherparse::{IpNumber, TcpHeader, TcpHeaderSlice};
+use etherparse::{IpNumber, TcpHeader, TcpHeaderSlice, TcpOptionElement};
 
 use super::checksum;
 use super::error::{Layer, ParseError};
@@ -15,23 +16,36 @@ use super::mac::MacAddr;
 /// `IPPROTO_TCP`
 pub const PROTOCOL_TCP: u8 = IpNumber::TCP.0;
 
-/// Bytes of a header without options.
-const TCP_HEADER_LENGTH: usize = TcpHeader::MIN_LEN;
+/// Bytes of the header of a segment that opens a connection, with the one option that it has.
+pub const TCP_SYN_LENGTH: usize = TcpHeader::MIN_LEN + 4;
+/// Bytes of the longest frame with a segment that is built here, without tags.
+pub const TCP_LONGEST_FRAME: usize = ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH + TCP_SYN_LENGTH;
 
-/// A segment whose checksum has been verified.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The window of all segments that are built here but resets.
+const WINDOW: u16 = u16::MAX;
+
+/// A segment. Of one that was read, the checksum has been verified.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct TcpSegment {
     /// The port that it was sent from.
     pub source_port: u16,
     /// The port that it is for.
     pub destination_port: u16,
+    /// It opens a connection.
+    pub is_syn: bool,
+    /// Its sender has nothing to send behind it.
+    pub is_fin: bool,
     /// It is a reset, which is never answered with another.
     pub is_reset: bool,
-    sequence: u32,
+    /// The number of its SYN, or else of its first byte.
+    pub sequence: u32,
     /// The number that it acknowledges, if it does.
-    acknowledgement: Option<u32>,
-    /// How many sequence numbers it takes: its bytes, and one each for SYN and FIN.
-    length: u32,
+    pub acknowledgement: Option<u32>,
+    /// The largest segment that its sender takes, in bytes of data, if it says so (RFC 9293 section 3.7.1). Of those that are built
+    /// only SYNs do.
+    pub maximum_segment_size: Option<u16>,
+    /// Bytes of data; those that are built have none.
+    pub payload_length: u32,
 }
 
 impl TcpSegment {
@@ -60,16 +74,50 @@ impl TcpSegment {
         read(payload, offset, sum)
     }
 
-    /// The header of the reset that answers it.
-    fn reset(&self) -> TcpHeader {
-        let sequence = self.acknowledgement.unwrap_or(0);
-        let mut header = TcpHeader::new(self.destination_port, self.source_port, sequence, 0);
-        header.rst = true;
-        if self.acknowledgement.is_none() {
-            header.ack = true;
-            header.acknowledgment_number = self.sequence.wrapping_add(self.length);
+    /// The number behind it: it takes one for each byte, and one each for SYN and FIN.
+    pub const fn next_sequence(&self) -> u32 {
+        let length = self.payload_length + self.is_syn as u32 + self.is_fin as u32;
+        self.sequence.wrapping_add(length)
+    }
+
+    /// A segment that goes where this one came from, and says nothing yet.
+    pub fn turned(&self) -> TcpSegment {
+        TcpSegment {
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..TcpSegment::default()
         }
-        header
+    }
+
+    /// The reset that answers it (RFC 9293 section 3.10.7.1).
+    pub fn reset(&self) -> TcpSegment {
+        let acknowledgement = match self.acknowledgement {
+            Some(_) => None,
+            None => Some(self.next_sequence()),
+        };
+        TcpSegment {
+            is_reset: true,
+            sequence: self.acknowledgement.unwrap_or(0),
+            acknowledgement,
+            ..self.turned()
+        }
+    }
+
+    /// Its header, without a checksum.
+    fn header(&self) -> Option<TcpHeader> {
+        let window = if self.is_reset { 0 } else { WINDOW };
+        let (from, to) = (self.source_port, self.destination_port);
+        let mut header = TcpHeader::new(from, to, self.sequence, window);
+        header.syn = self.is_syn;
+        header.fin = self.is_fin;
+        header.rst = self.is_reset;
+        header.ack = self.acknowledgement.is_some();
+        header.acknowledgment_number = self.acknowledgement.unwrap_or(0);
+        if let Some(size) = self.maximum_segment_size.filter(|_| self.is_syn) {
+            let options = [TcpOptionElement::MaximumSegmentSize(size)];
+            header.set_options(&options).ok()?;
+        }
+        Some(header)
     }
 }
 
@@ -85,25 +133,61 @@ fn read(bytes: &[u8], offset: usize, sum: u16) -> Result<TcpSegment, ParseError>
     if sum != 0 {
         return Err(ParseError::checksum(Layer::Tcp, offset));
     }
-    let bytes = bytes.len() - header.slice().len();
+    let size = header.options_iterator().find_map(|option| match option {
+        Ok(TcpOptionElement::MaximumSegmentSize(size)) => Some(size),
+        _ => None,
+    });
     Ok(TcpSegment {
         source_port: header.source_port(),
         destination_port: header.destination_port(),
+        is_syn: header.syn(),
+        is_fin: header.fin(),
         is_reset: header.rst(),
         sequence: header.sequence_number(),
         acknowledgement: header.ack().then(|| header.acknowledgment_number()),
-        length: bytes as u32 + u32::from(header.syn()) + u32::from(header.fin()),
+        maximum_segment_size: size,
+        payload_length: (bytes.len() - header.slice().len()) as u32,
     })
 }
 
-/// Turns the datagram in `frame`, which holds `segment`, into the reset that answers it, sent from `source_mac` with
-/// `time_to_live`.
-///
-/// As Linux does (`tcp_v4_send_reset` in `net/ipv4/tcp_ipv4.c`), without options, not to be cut, and with the request's
-/// code point. Returns the frame's length, or `None` when the frame is not what the caller says.
-pub fn turn_into_tcp_reset(
-    frame: &mut [u8],
+/// Builds the frame of a segment at the start of `buffer`. Returns the frame's length, or `None` when the buffer is too short.
+pub fn write_tcp(
+    envelope: &Ipv4Envelope,
     segment: &TcpSegment,
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let mut header = segment.header()?;
+    let (from, to) = (envelope.source.octets(), envelope.destination.octets());
+    header.checksum = header.calc_checksum_ipv4_raw(from, to, &[]).ok()?;
+    let length = header.header_len();
+    let space = envelope.write(IpNumber::TCP, length, buffer)?;
+    space.copy_from_slice(&header.to_bytes());
+    Some(ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH + length)
+}
+
+/// The same over IPv6.
+pub fn write_ipv6_tcp(
+    envelope: &Ipv6Envelope,
+    segment: &TcpSegment,
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let mut header = segment.header()?;
+    let (from, to) = (envelope.source.octets(), envelope.destination.octets());
+    header.checksum = header.calc_checksum_ipv6_raw(from, to, &[]).ok()?;
+    let length = header.header_len();
+    let space = envelope.write(IpNumber::TCP, length, buffer)?;
+    space.copy_from_slice(&header.to_bytes());
+    set_flow_label(buffer)?;
+    Some(ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH + length)
+}
+
+/// Turns the segment in `frame` into `answer`, sent from `source_mac` with `time_to_live`.
+///
+/// As Linux does (`tcp_v4_send_reset` in `net/ipv4/tcp_ipv4.c`), without IP options, not to be cut, and with the code point of what is
+/// answered. Returns the frame's length, or `None` when the frame is not what the caller says.
+pub fn turn_into_tcp(
+    frame: &mut [u8],
+    answer: &TcpSegment,
     source_mac: MacAddr,
     time_to_live: u8,
 ) -> Option<usize> {
@@ -111,27 +195,16 @@ pub fn turn_into_tcp_reset(
         dont_fragment: true,
         ..Ipv4Envelope::answering(frame, source_mac, time_to_live)?
     };
-    let mut reset = segment.reset();
-    let (from, to) = (envelope.source.octets(), envelope.destination.octets());
-    reset.checksum = reset.calc_checksum_ipv4_raw(from, to, &[]).ok()?;
-    let space = envelope.write(IpNumber::TCP, TCP_HEADER_LENGTH, frame)?;
-    space.copy_from_slice(&reset.to_bytes());
-    Some(ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH + TCP_HEADER_LENGTH)
+    write_tcp(&envelope, answer, frame)
 }
 
 /// The same over IPv6. Extension headers are left out.
-pub fn turn_into_ipv6_tcp_reset(
+pub fn turn_into_ipv6_tcp(
     frame: &mut [u8],
-    segment: &TcpSegment,
+    answer: &TcpSegment,
     source_mac: MacAddr,
     hop_limit: u8,
 ) -> Option<usize> {
     let (envelope, _) = Ipv6Envelope::answering(frame, source_mac, hop_limit)?;
-    let mut reset = segment.reset();
-    let (from, to) = (envelope.source.octets(), envelope.destination.octets());
-    reset.checksum = reset.calc_checksum_ipv6_raw(from, to, &[]).ok()?;
-    let space = envelope.write(IpNumber::TCP, TCP_HEADER_LENGTH, frame)?;
-    space.copy_from_slice(&reset.to_bytes());
-    set_flow_label(frame)?;
-    Some(ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH + TCP_HEADER_LENGTH)
+    write_ipv6_tcp(&envelope, answer, frame)
 }

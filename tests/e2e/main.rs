@@ -41,6 +41,7 @@ mod search;
 mod signals;
 mod stamp;
 mod sweep;
+mod tcp;
 mod trace;
 mod underlay;
 mod uplink;

@@ -11,7 +11,7 @@ use crate::hypervisor::ADDRESS_WAIT;
 use crate::report::{Format, expect};
 use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS};
 use crate::topology::DEFAULT_PORTS_PER_BRIDGE;
-use crate::vm::{DEFAULT_TIME_TO_LIVE, ProbeKind};
+use crate::vm::{DEFAULT_TIME_TO_LIVE, ProbeKind, TcpClose};
 
 /// The fabrics that are made of TAPs.
 const TAPS: &[&str] = &["bridge", "xdp", "none"];
@@ -276,6 +276,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         "stateless: each reflected packet has the number of the test packet. stateful: those of a session are numbered one after \
          the other. Test packets of TWAMP Light are reflected, too.",
     ),
+    value("tcp-listen", "PORT|off", Text)
+        .place(Vms, Run)
+        .help("VMs accept TCP connections, without data, at this port")
+        .default(Default::Words("off; 80 where pings by tcp go there"))
+        .details(
+            "Nothing is kept of a connection, so that neither SYNs nor connections take memory, however many they are. One that brings \
+             data is reset. VMs reset what goes to other ports.",
+        ),
     switch("announce")
         .place(Vms, Run)
         .help("VMs announce their addresses when they start")
@@ -301,20 +309,37 @@ pub const OPTIONS: &[OptionSpec] = &[
         .short('6'),
     value("probe", "KIND", OneOf(ProbeKind::NAMES))
         .place(Traffic, Load)
-        .help("What the pings are: icmp, udp, stamp or arp")
+        .help("What the pings are: icmp, udp, stamp, tcp or arp")
         .default(Default::Words("icmp, or that of the source's group"))
         .main()
         .details(
             "icmp: echo requests. udp: datagrams to a port where they come back, that of the echo service (RFC 862) if no --port \
              is said; an ICMP port unreachable ends a ping as refused. stamp: test packets that a STAMP or \
-             TWAMP Light reflector sends back (RFC 8762). arp: requests for the destination's hardware address, over IPv6 neighbour \
+             TWAMP Light reflector sends back (RFC 8762). tcp: SYNs that open a connection, at port 80 if no --port is said; a reset ends a \
+             ping as refused. arp: requests for the destination's hardware address, over IPv6 neighbour \
              solicitations, one at a time. A pattern may have its own behind commas: \
              'vm0:vm1,probe=udp,port=9000'.",
         ),
     value("port", "N", Whole)
         .place(Traffic, Load)
         .help("Port that the pings go to, if they go to one")
-        .default(Default::Words("that of the service: udp 7, stamp 862")),
+        .default(Default::Words("that of the service: udp 7, stamp 862, tcp 80")),
+    value("tcp-close", "HOW", OneOf(TcpClose::NAMES))
+        .place(Traffic, Load)
+        .help("How pings by tcp end their connections: rst or fin")
+        .default(Default::Words("rst"))
+        .details(
+            "rst: by a reset, which takes the place of the handshake's last segment if the connection is not held. fin: by a FIN of \
+             either side.",
+        ),
+    value("tcp-hold", "TIME", Time)
+        .place(Traffic, Load)
+        .help("Time for which pings by tcp keep their connections open")
+        .default(Default::Words("0"))
+        .details(
+            "In whole milliseconds. The ping itself is over when the connection is open; so many are open at once as are opened in \
+             that time.",
+        ),
     value("interval", "TIME", Time)
         .place(Traffic, Load)
         .short('i')

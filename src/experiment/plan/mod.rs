@@ -191,6 +191,13 @@ fn plan_flows(
     if settings.get("stamp-reflector").is_none() && is_sent(ProbeKind::Stamp) {
         vm_defaults.stamp_reflector = Some(StampMode::Stateless);
     }
+    let mut connecting = flows
+        .iter()
+        .filter(|flow| flow.probe.kind == ProbeKind::Tcp);
+    let usual = Probe::of(ProbeKind::Tcp).port;
+    if settings.get("tcp-listen").is_none() && connecting.any(|flow| flow.probe.port == usual) {
+        vm_defaults.tcp_listen = Some(usual);
+    }
     misbehaviours::check_all(scenario, &phases)?;
     let splits_path = path_split::add(settings, lab.mtu, &flows, &mut phases)?;
     let impairments = impairments::impairments(settings, &context)?;

@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use super::flows::PlanContext;
 use crate::experiment::options::{any_of, suggestion};
-use crate::experiment::settings::{Setting, SettingError, Settings};
+use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::load::Target;
-use crate::vm::{Probe, ProbeKind, VmId};
+use crate::vm::{Probe, ProbeKind, TcpClose, VmId};
 use crate::wire::{EPHEMERAL_PORTS, is_ephemeral};
 
 /// A pattern, and what is said of its flows alone: `vm0:vm1,probe=udp,port=9`.
@@ -16,6 +16,8 @@ pub(super) struct OwnProbe<'a> {
     pub(super) pattern: &'a str,
     kind: Option<ProbeKind>,
     port: Option<u16>,
+    close: Option<TcpClose>,
+    hold_millis: Option<u32>,
 }
 
 impl<'a> OwnProbe<'a> {
@@ -26,14 +28,18 @@ impl<'a> OwnProbe<'a> {
             pattern: parts.next().unwrap_or_default(),
             kind: None,
             port: None,
+            close: None,
+            hold_millis: None,
         };
         for part in parts {
             match part.trim().split_once('=') {
                 Some(("probe", kind)) => own.kind = Some(self::kind(setting, kind)?),
                 Some(("port", port)) => own.port = Some(self::port(setting, port)?),
+                Some(("tcp-close", close)) => own.close = Some(self::close(setting, close)?),
+                Some(("tcp-hold", hold)) => own.hold_millis = Some(self::hold(setting, hold)?),
                 _ => {
                     let why = format_args!(
-                        "{part:?} says nothing about its pings; expected probe=KIND or port=N behind a pattern"
+                        "{part:?} says nothing about its pings; expected probe=KIND, port=N, tcp-close=HOW or tcp-hold=TIME behind a pattern"
                     );
                     return Err(setting.error(why));
                 }
@@ -53,8 +59,30 @@ fn kind(setting: &Setting, text: &str) -> Result<ProbeKind, SettingError> {
     })
 }
 
+fn close(setting: &Setting, text: &str) -> Result<TcpClose, SettingError> {
+    match text {
+        "rst" => Ok(TcpClose::Rst),
+        "fin" => Ok(TcpClose::Fin),
+        _ => Err(setting.error(format_args!(
+            "no connection is ended by {text:?}; expected {}",
+            any_of(TcpClose::NAMES)
+        ))),
+    }
+}
+
+/// Milliseconds for which a connection is held.
+fn hold(setting: &Setting, text: &str) -> Result<u32, SettingError> {
+    let hold = span(text).filter(|hold| hold.subsec_nanos() % 1_000_000 == 0);
+    let millis = hold.and_then(|hold| u32::try_from(hold.as_millis()).ok());
+    millis.ok_or_else(|| {
+        setting.error(format_args!(
+            "{text:?} is no time to hold a connection for; expected whole milliseconds up to 49 days, such as 500ms or 10s"
+        ))
+    })
+}
+
 /// A port that probes may go to: what they come from tells them from their replies.
-fn port(setting: &Setting, text: &str) -> Result<u16, SettingError> {
+pub(super) fn port(setting: &Setting, text: &str) -> Result<u16, SettingError> {
     let port = text
         .parse()
         .ok()
@@ -105,14 +133,43 @@ impl PlanContext<'_> {
             return Err(setting.error(why));
         }
         let usual = Probe::of(kind);
-        match port {
-            Some((setting, _)) if !kind.has_ports() => Err(setting.error(format_args!(
-                "{kind} probes go to no port; expected --probe {} beside it",
-                any_of(&self::with_ports())
-            ))),
-            Some((_, port)) => Ok(Probe { port, ..usual }),
-            None => Ok(usual),
+        let port = match port {
+            Some((setting, _)) if !kind.has_ports() => {
+                return Err(setting.error(format_args!(
+                    "{kind} probes go to no port; expected --probe {} beside it",
+                    any_of(&self::with_ports())
+                )));
+            }
+            Some((_, port)) => port,
+            None => usual.port,
+        };
+        // What a phase says of connections is for those of its flows that have some.
+        let of_phase = |name: &str| {
+            let setting = settings.get(name);
+            setting.filter(|_| kind == ProbeKind::Tcp || own.kind.is_none())
+        };
+        let close = match (own.close, of_phase("tcp-close")) {
+            (Some(close), _) => Some((setting, close)),
+            (None, Some(setting)) => Some((setting, self::close(setting, setting.choice()?)?)),
+            (None, None) => None,
+        };
+        let hold = match (own.hold_millis, of_phase("tcp-hold")) {
+            (Some(hold), _) => Some((setting, hold)),
+            (None, Some(setting)) => Some((setting, self::hold(setting, &setting.text)?)),
+            (None, None) => None,
+        };
+        let said = close.map(|said| said.0).or(hold.map(|said| said.0));
+        if let Some(setting) = said.filter(|_| kind != ProbeKind::Tcp) {
+            return Err(setting.error(format_args!(
+                "{kind} probes open no connections; expected --probe tcp beside it"
+            )));
         }
+        Ok(Probe {
+            kind,
+            port,
+            close: close.map_or(usual.close, |said| said.1),
+            hold_millis: hold.map_or(usual.hold_millis, |said| said.1),
+        })
     }
 }
 
@@ -162,6 +219,15 @@ mod tests {
                 &["udp to port 7", "arp"],
             ),
             (
+                "ping = ['vm0:vm1', 'vm0:vm1,port=8080', 'vm0:vm1,probe=udp', 'vm0:vm1,tcp-close=rst,tcp-hold=0']\nprobe = 'tcp'\ntcp-close = 'fin'\ntcp-hold = '2s'",
+                &[
+                    "tcp to port 80, held for 2s, closed by FIN",
+                    "tcp to port 8080, held for 2s, closed by FIN",
+                    "udp to port 7",
+                    "tcp to port 80",
+                ],
+            ),
+            (
                 "ping = ['ring', 'vm0:vm1,probe=icmp']\n[[group]]\nprobe = 'udp'\nport = 99\n[[group]]\nvms = 1",
                 &["udp to port 99", "icmp", "icmp"],
             ),
@@ -203,20 +269,37 @@ mod tests {
     }
 
     #[test]
+    fn vms_accept_connections_where_pings_by_tcp_go_to_the_usual_port_unless_they_are_told_which() {
+        for (text, expected) in [
+            ("", None),
+            ("tcp-listen = 8080", Some(8080)),
+            ("probe = 'tcp'", Some(80)),
+            ("probe = 'tcp'\ntcp-close = 'fin'", Some(80)),
+            ("probe = 'tcp'\nport = 443", None),
+            ("probe = 'tcp'\nport = 443\ntcp-listen = 443", Some(443)),
+            ("probe = 'tcp'\ntcp-listen = 'off'", None),
+        ] {
+            let plan = planned(&format!("ping = 'vm0:vm1'\n{text}")).unwrap();
+            assert_eq!(plan.vm_defaults.tcp_listen, expected, "{text}");
+            assert_eq!(planned_again(&plan).vm_defaults, plan.vm_defaults, "{text}");
+        }
+    }
+
+    #[test]
     fn what_a_kind_of_probe_can_not_be_told_is_refused_with_what_is_expected() {
         for (text, expected) in [
             ("ping = 'vm0:vm1'\nprobe = 'upd'", "did you mean udp?"),
             (
                 "ping = 'vm0:vm1,probe=upd'",
-                "no probe is \"upd\"; expected icmp, udp, stamp or arp; did you mean udp?",
+                "no probe is \"upd\"; expected icmp, udp, stamp, tcp or arp; did you mean udp?",
             ),
             (
                 "ping = 'vm0:vm1,prob=udp'",
-                "expected probe=KIND or port=N behind a pattern",
+                "expected probe=KIND, port=N, tcp-close=HOW or tcp-hold=TIME behind a pattern",
             ),
             (
                 "ping = 'vm0:vm1'\nport = 9",
-                "icmp probes go to no port; expected --probe udp or stamp beside it",
+                "icmp probes go to no port; expected --probe udp, stamp or tcp beside it",
             ),
             (
                 "ping = 'vm0:vm1,probe=arp,port=9'",
@@ -241,6 +324,34 @@ mod tests {
             (
                 "ping = 'vm0:vm1'\nstamp-reflector = 'statefull'",
                 "expected off, stateless or stateful; did you mean stateful?",
+            ),
+            (
+                "ping = 'vm0:vm1'\ntcp-hold = '1s'",
+                "icmp probes open no connections; expected --probe tcp beside it",
+            ),
+            (
+                "ping = 'vm0:vm1,probe=udp,tcp-close=fin'",
+                "udp probes open no connections",
+            ),
+            (
+                "ping = 'vm0:vm1,probe=tcp,tcp-close=fim'",
+                "no connection is ended by \"fim\"; expected rst or fin",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'tcp'\ntcp-close = 'fim'",
+                "expected rst or fin; did you mean fin?",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'tcp'\ntcp-hold = '10us'",
+                "expected whole milliseconds up to 49 days, such as 500ms or 10s",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'tcp'\nsize = 100",
+                "tcp probes carry no payload",
+            ),
+            (
+                "ping = 'vm0:vm1'\ntcp-listen = 40000",
+                "expected a port from 1 to 32767",
             ),
             (
                 "ping = 'vm0:vm1'\nprobe = 'arp'\nsize = 100",

@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 
 use super::addresses::{is_host, is_host_of, is_host6};
 use super::first_host;
+use super::probe::port;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, VmDefaults, VmPlan};
 use crate::system::Prepared;
@@ -36,6 +37,7 @@ pub(super) fn vm_defaults(
         announce: settings.switch("announce")?,
         udp_echo: settings.switch("udp-echo")?,
         stamp_reflector: stamp_reflector(settings)?,
+        tcp_listen: tcp_listen(settings)?,
         ping: ping(settings)?,
         ipv6,
     })
@@ -63,6 +65,14 @@ fn stamp_reflector(settings: &Settings) -> Result<Option<StampMode>, SettingErro
         "stateful" => Some(StampMode::Stateful),
         _ => None,
     })
+}
+
+fn tcp_listen(settings: &Settings) -> Result<Option<u16>, SettingError> {
+    let setting = settings.get("tcp-listen");
+    let setting = setting.filter(|setting| setting.text != "off");
+    setting
+        .map(|setting| port(setting, &setting.text))
+        .transpose()
 }
 
 fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {

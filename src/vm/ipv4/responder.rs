@@ -4,9 +4,9 @@ use crate::time::Instant;
 use crate::vm::Vm;
 use crate::vm::ip::{Answer, DEFAULT_TIME_TO_LIVE, Service};
 use crate::wire::{
-    ETHERNET_HEADER_LENGTH, EthernetFrame, IPV4_HEADER_LENGTH, Passage, answer_options,
-    ipv4_destination, replace_options, set_ipv4_destination, turn_into_echo_reply,
-    turn_into_stamp_reply, turn_into_tcp_reset, turn_into_timestamp_reply, turn_into_udp_echo,
+    ETHERNET_HEADER_LENGTH, IPV4_HEADER_LENGTH, Passage, answer_options, ipv4_destination,
+    replace_options, set_ipv4_destination, turn_into_echo_reply, turn_into_stamp_reply,
+    turn_into_tcp, turn_into_timestamp_reply, turn_into_udp_echo,
 };
 
 /// Milliseconds of a day.
@@ -55,13 +55,7 @@ impl Vm {
                 let id = self.ipv4.next_identification();
                 turn_into_stamp_reply(frame, &reflection, mac, DEFAULT_TIME_TO_LIVE, id)
             }
-            Service::TcpReset(segment) => {
-                // Not to what went to more than one station.
-                let is_alone =
-                    EthernetFrame::parse(frame).is_ok_and(|f| !f.destination.is_multicast());
-                is_alone.then_some(())?;
-                turn_into_tcp_reset(frame, segment, mac, DEFAULT_TIME_TO_LIVE)
-            }
+            Service::Tcp(segment, _) => turn_into_tcp(frame, segment, mac, DEFAULT_TIME_TO_LIVE),
         }
     }
 

@@ -6,8 +6,8 @@ use crate::time::Instant;
 use crate::vm::Vm;
 use crate::vm::ip::{Answer, Service};
 use crate::wire::{
-    EthernetFrame, turn_into_icmpv6_echo_reply, turn_into_ipv6_stamp_reply,
-    turn_into_ipv6_tcp_reset, turn_into_ipv6_udp_echo,
+    turn_into_icmpv6_echo_reply, turn_into_ipv6_stamp_reply, turn_into_ipv6_tcp,
+    turn_into_ipv6_udp_echo,
 };
 
 impl Vm {
@@ -35,13 +35,7 @@ impl Vm {
                 let reflection = self.reflection(now, *session)?;
                 turn_into_ipv6_stamp_reply(frame, answer.offset, &reflection, mac, hop_limit)
             }
-            Service::TcpReset(segment) => {
-                // Not to what went to more than one station.
-                let is_alone =
-                    EthernetFrame::parse(frame).is_ok_and(|f| !f.destination.is_multicast());
-                is_alone.then_some(())?;
-                turn_into_ipv6_tcp_reset(frame, segment, mac, hop_limit)
-            }
+            Service::Tcp(segment, _) => turn_into_ipv6_tcp(frame, segment, mac, hop_limit),
             // A question of IPv4 alone.
             Service::Timestamp => None,
         }

@@ -4,15 +4,17 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::datagram::Datagram;
-use super::{SessionConfig, arp, icmp_echo, stamp, udp};
+use super::tcp::TcpClose;
+use super::{SessionConfig, arp, icmp_echo, stamp, tcp, udp};
 use crate::time::Instant;
 use crate::vm::{PingId, Transmit, Vm};
-use crate::wire::{MacAddr, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
+use crate::wire::{MacAddr, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// A ping whose request is to be built.
 #[derive(Clone, Copy)]
@@ -58,6 +60,7 @@ pub(super) enum Over {
     /// Ethernet, without IP; neighbour discovery is told by what it asks for all the same.
     Link,
     Udp(Datagram),
+    Tcp,
 }
 
 impl Over {
@@ -66,6 +69,7 @@ impl Over {
             Over::Icmp => "ICMP",
             Over::Link => "ARP",
             Over::Udp(_) => "UDP",
+            Over::Tcp => "TCP",
         }
     }
 
@@ -76,6 +80,7 @@ impl Over {
             (Over::Icmp, IpAddr::V6(_)) => Some(PROTOCOL_ICMPV6),
             (Over::Link, _) => None,
             (Over::Udp(_), _) => Some(PROTOCOL_UDP),
+            (Over::Tcp, _) => Some(PROTOCOL_TCP),
         }
     }
 }
@@ -115,6 +120,8 @@ probe_kinds! {
     Udp => udp,
     /// STAMP test packets, which a reflector sends back (RFC 8762).
     Stamp => stamp,
+    /// TCP connections that are opened and closed (RFC 9293).
+    Tcp => tcp,
     /// ARP requests, over IPv6 neighbour solicitations (RFC 826, RFC 4861).
     Arp => arp,
 }
@@ -189,13 +196,24 @@ pub struct Probe {
     pub kind: ProbeKind,
     /// The port that is probed; 0 of a kind without ports.
     pub port: u16,
+    /// How a TCP connection is ended.
+    pub close: TcpClose,
+    /// How long a TCP connection is held before, in milliseconds.
+    pub hold_millis: u32,
 }
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
-            0 => self.kind.fmt(f),
-            port => write!(f, "{} to port {port}", self.kind),
+            0 => return self.kind.fmt(f),
+            port => write!(f, "{} to port {port}", self.kind)?,
+        }
+        if self.hold_millis > 0 {
+            write!(f, ", held for {:?}", self.hold())?;
+        }
+        match self.close {
+            TcpClose::Rst => Ok(()),
+            TcpClose::Fin => f.write_str(", closed by FIN"),
         }
     }
 }
@@ -205,7 +223,14 @@ impl Probe {
     pub const ICMP_ECHO: Probe = Probe {
         kind: ProbeKind::Icmp,
         port: 0,
+        close: TcpClose::Rst,
+        hold_millis: 0,
     };
+
+    /// How long a TCP connection is held before it is ended.
+    pub const fn hold(self) -> Duration {
+        Duration::from_millis(self.hold_millis as u64)
+    }
 
     /// Probes of `kind` to its usual port.
     pub const fn of(kind: ProbeKind) -> Probe {
@@ -213,6 +238,10 @@ impl Probe {
             Some(port) => port,
             None => 0,
         };
-        Probe { kind, port }
+        Probe {
+            kind,
+            port,
+            ..Probe::ICMP_ECHO
+        }
     }
 }

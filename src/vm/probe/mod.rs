@@ -1,6 +1,7 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
 mod arp;
+mod connections;
 mod datagram;
 mod icmp_echo;
 mod kind;
@@ -9,12 +10,15 @@ pub(super) mod payload;
 mod ports;
 mod session;
 mod stamp;
+pub(super) mod tcp;
 mod udp;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::arp::LinkProbes;
+pub use self::connections::ConnectionCounts;
+use self::connections::Connections;
 use self::kind::ToBuild;
 pub use self::kind::{Probe, ProbeKind};
 use self::members::Members;
@@ -22,6 +26,7 @@ pub use self::members::{MAX_MEMBERS, MemberId};
 use self::ports::Ports;
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
+pub use self::tcp::{INITIAL_RTO, TcpClose};
 use super::ipv4::Shortcuts;
 use super::neighbour::{Found, Lookup, VainSearch};
 use super::nic::group_mac;
@@ -33,7 +38,7 @@ use super::{
 use crate::time::Instant;
 use crate::wire::{
     ETHERNET_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, Ipv4Envelope, Ipv6Envelope,
-    MacAddr, PingHead, QuotedProbe,
+    MacAddr, PROTOCOL_TCP, PingHead, QuotedProbe,
 };
 
 /// What few VMs need: the state of kinds of probes other than ICMP echo, a probe of somebody else's, and services.
@@ -43,6 +48,7 @@ pub(super) struct Probes {
     pub(super) ignored: Option<PingHead>,
     ports: Ports,
     link: LinkProbes,
+    connections: Connections,
     pub(super) services: Services,
 }
 
@@ -81,6 +87,8 @@ pub enum Unsent {
     FragmentQueueFull,
     /// It is larger than its path carries, and must not be cut.
     FragmentationNeeded,
+    /// All its ports are in use for connections to where it goes.
+    PortsInUse,
 }
 
 /// The state of the neighbour that a session's pings are handed to.
@@ -291,7 +299,8 @@ impl Vm {
         let cut = self.cut_to(now, config.destination);
         let is_carried = length <= ETHERNET_HEADER_LENGTH + usize::from(cut.mtu);
         if is_carried || config.options.dont_fragment {
-            let request = build(self, to_build, buffer).ok_or(Unsent::NoRoute)?;
+            let request = build(self, to_build, buffer);
+            let request = request.ok_or_else(|| self.why_unsent(&config))?;
             return match is_carried {
                 true => Ok(request),
                 false => Err(Unsent::FragmentationNeeded),
@@ -307,6 +316,15 @@ impl Vm {
         }
     }
 
+    /// Why no request could be built for a neighbour that is known.
+    #[cold]
+    fn why_unsent(&self, config: &SessionConfig) -> Unsent {
+        match self.lacks_port(config) {
+            true => Unsent::PortsInUse,
+            false => Unsent::NoRoute,
+        }
+    }
+
     /// Ends the ping that an ICMP error quotes. Anybody on the way may have sent it, but only about a ping that is on its way: who
     /// can't see our pings can't end them but by chance. `None` if it is about none.
     pub(super) fn receive_quoted(
@@ -315,13 +333,16 @@ impl Vm {
         quoted: &QuotedProbe,
         error: PingError,
     ) -> Option<Event> {
+        if quoted.protocol == PROTOCOL_TCP {
+            return self.receive_quoted_syn(now, quoted, of_port(error));
+        }
         let id = match quoted.number {
             Some((identifier, _)) => SessionId(identifier),
             None => self.session_of_port(quoted.ports.0, quoted)?,
         };
         let local_port = self.local_port(id).unwrap_or_default();
         let session = self.session_mut(id)?;
-        let Probe { kind, port } = session.config.probe;
+        let Probe { kind, port, .. } = session.config.probe;
         let ports = match kind.has_ports() {
             true => (local_port, port),
             false => (0, 0),
@@ -338,9 +359,9 @@ impl Vm {
             None => session.only_outstanding()?,
         };
         let (sequence, due, sent) = session.fail(sequence, now)?;
-        let error = match error {
-            PingError::PortUnreachable if kind.has_ports() => PingError::Refused,
-            error => error,
+        let error = match kind.has_ports() {
+            true => of_port(error),
+            false => error,
         };
         let outcome = PingOutcome::Errored { due, sent, error };
         let session = id;
@@ -530,6 +551,14 @@ impl Vm {
     fn abandon(&mut self, ping: PingId) -> Option<Event> {
         let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
         Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
+    }
+}
+
+/// The meaning of an ICMP error for a ping that is for a port.
+const fn of_port(error: PingError) -> PingError {
+    match error {
+        PingError::PortUnreachable => PingError::Refused,
+        error => error,
     }
 }
 

@@ -4,10 +4,15 @@ use crate::vm::{SessionId, Vm};
 use crate::wire::{EPHEMERAL_PORTS, QuotedProbe, is_ephemeral};
 
 /// How many ephemeral ports there are.
-const NUMBER: u32 = (*EPHEMERAL_PORTS.end() - *EPHEMERAL_PORTS.start()) as u32 + 1;
+pub(super) const NUMBER: u32 = (*EPHEMERAL_PORTS.end() - *EPHEMERAL_PORTS.start()) as u32 + 1;
 /// The step from the port of one session to that of the next: it has no factor in common with [`NUMBER`], so that each port has
 /// its turn before one comes again, in an order that looks like none.
 const STEP: u32 = 10_007;
+
+/// The ephemeral port at that place of an order that looks like none, in which each has its turn before one comes again.
+pub(super) fn port_in_turn(place: u32) -> u16 {
+    EPHEMERAL_PORTS.start() + (place % NUMBER * STEP % NUMBER) as u16
+}
 
 /// The ports of one VM's sessions. Sessions may have the same one where there are more of them than ports: what they send tells
 /// them apart.

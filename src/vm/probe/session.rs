@@ -170,6 +170,14 @@ impl Session {
         Some((due, ready))
     }
 
+    /// Tells if the ping with the 16-bit `wire_sequence` was sent and is not over.
+    pub(super) fn is_outstanding(&self, wire_sequence: u16) -> bool {
+        let ping = self
+            .newest(wire_sequence)
+            .and_then(|sequence| self.get(sequence));
+        matches!(ping, Some(Ping::Outstanding { .. }))
+    }
+
     /// Tells if a ping has not left yet.
     pub(in crate::vm) fn is_unsent(&self, sequence: u64) -> bool {
         matches!(

@@ -1,12 +1,14 @@
 //! Services that a VM has only if it is told to, and whose state lasts longer than a frame.
 
 mod stamp_reflector;
+mod tcp_listener;
 
 use std::net::IpAddr;
 
 pub use self::stamp_reflector::{MAX_STAMP_SESSIONS, StampMode};
 pub(super) use self::stamp_reflector::{StampReflector, StampSession};
 
+use self::tcp_listener::TcpListener;
 use super::ip::Service;
 use super::{Vm, VmConfig};
 use crate::wire::{STAMP_PORT, UDP_ECHO_PORT, UdpDatagram};
@@ -15,13 +17,16 @@ use crate::wire::{STAMP_PORT, UDP_ECHO_PORT, UdpDatagram};
 #[derive(Default, Debug)]
 pub(super) struct Services {
     stamp: Option<StampReflector>,
+    tcp: Option<TcpListener>,
 }
 
 impl Services {
     /// `None` for a VM without any, as most are.
     pub(super) fn new(config: &VmConfig) -> Option<Services> {
-        let stamp = config.stamp_reflector.map(StampReflector::new)?;
-        Some(Services { stamp: Some(stamp) })
+        let stamp = config.stamp_reflector.map(StampReflector::new);
+        let listener = |port| TcpListener::new(port, fastrand::Rng::with_seed(config.seed).u64(..));
+        let tcp = config.tcp_listen.map(listener);
+        (stamp.is_some() || tcp.is_some()).then_some(Services { stamp, tcp })
     }
 }
 

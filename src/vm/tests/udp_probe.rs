@@ -14,8 +14,8 @@ const PORT: u16 = 9_000;
 /// A VM that pings its peer by UDP, and knows it.
 fn bench(over_ipv6: bool) -> Bench {
     let probe = Probe {
-        kind: ProbeKind::Udp,
         port: PORT,
+        ..Probe::of(ProbeKind::Udp)
     };
     bench_of(ipv6::config(), probe, 20, over_ipv6)
 }

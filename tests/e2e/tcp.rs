@@ -1,0 +1,174 @@
+//! TCP between VMs and the kernel: its sockets accept what VMs open, and open what VMs accept.
+
+use serde_json::Value;
+
+use crate::lab::{Lab, Running, number, wait_until};
+
+/// Accepts connections over IPv4 and IPv6, reads until the other side has closed, and says how each has ended.
+const SERVER: &str = "
+import socket, sys
+s = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('::', int(sys.argv[1])))
+s.listen(4096)
+print('listens', flush=True)
+while True:
+    connection, address = s.accept()
+    try:
+        connection.sendall(b'hello')
+        print('closed' if connection.recv(1) == b'' else 'data', flush=True)
+    except ConnectionError:
+        print('reset', flush=True)
+    connection.close()
+";
+
+/// Opens connections to an address and closes them, several at once; data that it sends has the connection reset.
+const CLIENT: &str = "
+import socket, sys
+address = sys.argv[1]
+family = socket.AF_INET6 if ':' in address else socket.AF_INET
+for turn in range(20):
+    held = []
+    for each in range(10):
+        s = socket.socket(family, socket.SOCK_STREAM)
+        s.settimeout(10)
+        s.connect((address, 8080))
+        held.append(s)
+    for s in held:
+        s.shutdown(socket.SHUT_WR)
+        assert s.recv(1) == b''
+        s.close()
+s = socket.create_connection((address, 8080), 10)
+s.send(b'hello')
+try:
+    assert s.recv(1) == b'', 'data'
+    print('closed')
+except ConnectionResetError:
+    print('reset')
+try:
+    socket.create_connection((address, 8081), 10)
+except ConnectionRefusedError:
+    print('refused')
+";
+
+fn server(lab: &Lab, port: &str) -> Running {
+    let mut running = lab.start(&["python3", "-c", SERVER, port]);
+    wait_until("the program to listen", || {
+        running.expect_alive();
+        running.stdout().contains("listens").then_some(())
+    });
+    running
+}
+
+/// The report of a run in the lab's namespace, where the host has addresses.
+fn ping(lab: &Lab, arguments: &str, status: i32) -> Value {
+    let addresses =
+        "--netns host --host-address 10.77.0.1/16 --host-address fd77::1/64 --ipv6 --json";
+    let run = lab.tap_reactor(&format!("{addresses} {arguments}"));
+    run.expect_status(status).json()
+}
+
+fn total(report: &Value, count: &str) -> u64 {
+    number(report, &format!("/totals/{count}"))
+}
+
+#[test]
+fn the_kernel_answers_every_syn_and_agrees_how_each_connection_was_closed() {
+    let lab = Lab::new();
+    for (port, close, ends) in [
+        // A SYN that is reset never gets to the program.
+        ("9000", "--tcp-close rst", None),
+        ("9001", "--tcp-close fin", Some("closed")),
+        ("9002", "--tcp-close fin --tcp-hold 20ms", Some("closed")),
+        ("9003", "--tcp-close rst --tcp-hold 20ms", Some("reset")),
+    ] {
+        let server = server(&lab, port);
+        for target in ["10.77.0.1", "fd77::1"] {
+            let arguments = format!(
+                "--vms 1 --ping vm0:{target} --probe tcp --port {port} {close} --count 40 --timeout 5s"
+            );
+            let report = ping(&lab, &arguments, 0);
+            assert_eq!(total(&report, "received"), 40, "{target} {close}: {report}");
+            assert_eq!(total(&report, "duplicate"), 0, "{report}");
+            assert_eq!(report["flows"][0]["probe"], "tcp");
+        }
+        let said = || -> Vec<String> {
+            let text = server.stdout();
+            text.lines().skip(1).map(str::to_owned).collect()
+        };
+        match ends {
+            None => assert_eq!(said(), [""; 0], "{close}"),
+            Some(how) => {
+                wait_until("the ends of all connections", || {
+                    (said().len() == 80).then_some(())
+                });
+                // Those that are open when the run ends are reset.
+                let others = said().iter().filter(|end| *end != how).count();
+                assert!(others <= 10, "{close}: {:?}", said());
+            }
+        }
+    }
+    let sockets = lab.run(&["ss", "--tcp", "--all", "--numeric", "--no-header"]);
+    let left = sockets.expect_status(0).stdout;
+    let left: Vec<&str> = left
+        .lines()
+        .filter(|line| !line.contains("LISTEN"))
+        .collect();
+    assert!(
+        left.iter().all(|line| line.starts_with("TIME-WAIT")),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn a_port_of_the_kernel_at_which_nobody_listens_refuses_every_connection_and_is_timed() {
+    let lab = Lab::new();
+    for target in ["10.77.0.1", "fd77::1"] {
+        let arguments = format!("--vms 1 --ping vm0:{target} --probe tcp --port 9001 --count 20");
+        let report = ping(&lab, &arguments, 1);
+        assert_eq!(total(&report, "errored"), 20, "{target}: {report}");
+        assert_eq!(number(&report, "/errors/refused"), 20);
+        assert_eq!(number(&report, "/refused_ns/count"), 20);
+        assert_eq!(report["losses"][0]["cause"], "reported", "{report}");
+    }
+}
+
+#[test]
+fn clients_of_the_kernel_open_and_close_connections_that_vms_accept() {
+    let lab = Lab::new();
+    let mut vms = lab.start_tap_reactor(
+        "--netns host --vms 2 --ipv6 --tcp-listen 8080 --host-address 10.77.0.1/16 --host-address fd77::1/64",
+    );
+    lab.wait_until_ports_forward(&mut vms, &["tap0", "tap1"]);
+    wait_until("the host's addresses", || {
+        let addresses = lab.ip("-oneline address show dev br0");
+        let are_there = ["10.77.0.1/16", "fd77::1/64"].map(|each| addresses.contains(each));
+        (are_there == [true; 2] && !addresses.contains("tentative")).then_some(())
+    });
+    for address in ["10.77.0.2", "fd77::3"] {
+        let client = lab.run(&["python3", "-c", CLIENT, address]);
+        assert_eq!(
+            client.expect_status(0).stdout,
+            "reset\nrefused\n",
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn vms_open_connections_to_each_other_on_every_fabric_and_in_vlans() {
+    for fabric in ["sim", "bridge", "xdp"] {
+        for more in ["", "--tcp-close fin", "-6", "--vlan 7"] {
+            if fabric == "xdp" && more == "--vlan 7" {
+                continue;
+            }
+            let lab = Lab::new();
+            let run = lab.tap_reactor(&format!(
+                "--fabric {fabric} --vms 3 --ping ring --probe tcp {more} --count 5 --timeout 5s --json"
+            ));
+            let report = run.expect_status(0).json();
+            assert_eq!(total(&report, "received"), 15, "{fabric} {more}: {report}");
+        }
+    }
+}
