@@ -61,6 +61,7 @@ impl<F: Fabric> Hypervisor<F> {
             let outcome = self.fabric.write(now, vm, frame);
             self.frame_written(outcome, || (now, vm, frame));
         }
+        self.count_connections(now, vm);
     }
 
     /// Ends every outstanding ping at `now` as lost.

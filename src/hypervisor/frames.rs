@@ -107,6 +107,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn after_change(&mut self, now: Instant, vm: VmId) {
         self.bound_fragments(vm);
         self.count_configuring(vm);
+        self.count_connections(now, vm);
         self.schedule(vm);
         self.member_changed(now, vm);
         self.wake_flows(now, vm);

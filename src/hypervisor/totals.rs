@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{Hypervisor, MAX_FRAGMENT_BYTES};
 use crate::fabric::Fabric;
 use crate::record::DropReason;
+use crate::time::Instant;
 use crate::vm::VmId;
 
 impl<F: Fabric> Hypervisor<F> {
@@ -17,6 +18,14 @@ impl<F: Fabric> Hypervisor<F> {
         let was_configuring = std::mem::replace(&mut slot.is_configuring, is_configuring);
         self.configuring += usize::from(is_configuring);
         self.configuring -= usize::from(was_configuring);
+    }
+
+    /// Tells what has happened to the TCP connections that `vm` has opened.
+    pub(super) fn count_connections(&mut self, now: Instant, vm: VmId) {
+        let slot = self.slots.get_mut(vm.index()).and_then(Option::as_mut);
+        if let Some(counts) = slot.and_then(|slot| slot.vm.take_connection_counts()) {
+            self.recorder.connections_changed(now, counts);
+        }
     }
 
     /// Sends the pings to `vm`, those of that IP version, to `address`, its new address, from now on.

@@ -13,14 +13,14 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, Attribution, Cause, DropReason, Drops, ErrorCounts, Interval, Latency, LeanLatency,
-    Links, LossMethod, Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause, Pauses,
-    Response, Responses, Scope, Totals,
+    Addresses, Attribution, Cause, Connections, DropReason, Drops, ErrorCounts, Interval, Latency,
+    LeanLatency, Links, LossMethod, Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause,
+    Pauses, Response, Responses, Scope, Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
 use crate::time::Instant;
-use crate::vm::{PingError, VmId};
+use crate::vm::{ConnectionCounts, PingError, VmId};
 use crate::wire::MacAddr;
 
 /// Bounds of a recorder's memory.
@@ -86,6 +86,8 @@ pub struct Recorder {
     /// Replies of the members of multicast groups.
     members: BTreeMap<(FlowId, Member), MemberCounts>,
     addresses: Addresses,
+    /// `None` until the first is opened, or its SYN is repeated.
+    connections: Option<Connections>,
     neighbours: Option<NeighbourSearch>,
     /// Work of the reactor before the first phase.
     setup: Work,
@@ -125,6 +127,7 @@ impl Recorder {
             losses: Losses::default(),
             members: BTreeMap::new(),
             addresses: Addresses::default(),
+            connections: None,
             neighbours: None,
             setup: Work::default(),
             pauses: Pauses::default(),
@@ -443,6 +446,13 @@ impl Recorder {
     pub fn leased(&mut self, elapsed: u64) {
         self.record(Metric::Lease, elapsed);
         self.addresses.leased += 1;
+    }
+
+    /// So much has happened to the TCP connections of a VM by `now`.
+    pub fn connections_changed(&mut self, now: Instant, counts: ConnectionCounts) {
+        let is_counted = self.is_counted(now);
+        let connections = self.connections.get_or_insert_default();
+        connections.add(counts, is_counted);
     }
 
     /// The pings waited that many nanoseconds for VMs to get their addresses, and then began without `missing` of them.
@@ -801,6 +811,11 @@ impl Recorder {
         let counted = self.phases.iter().filter(|phase| phase.counted);
         let of_phases = counted.filter_map(move |phase| phase.latency(metric));
         self.run_latency(metric).into_iter().chain(of_phases)
+    }
+
+    /// The TCP connections that pings have opened; `None` if there are none.
+    pub const fn connections(&self) -> Option<&Connections> {
+        self.connections.as_ref()
     }
 
     /// Leases and conflicts of the VMs' addresses.

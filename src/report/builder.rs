@@ -10,8 +10,8 @@ use super::misbehaviours::misbehaviours;
 use super::moves;
 use super::path_split::{self, PathSplitReport};
 use super::{
-    FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
-    Verdict, losses,
+    ConnectionReport, FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report,
+    SCHEMA, SecondReport, Verdict, losses,
 };
 use crate::load::FlowId;
 use crate::record::{FlowRecord, Latency, Mark, Marks, Metric, PerMetric, Recorder, Work};
@@ -224,6 +224,7 @@ impl Builder {
             loss_attribution: Some(recorder.losses().into()),
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
+            connections: ConnectionReport::of(recorder, elapsed_ns),
             impairments: context.impairments.iter().map(Into::into).collect(),
             misbehaviours: misbehaviours(
                 context.misbehaviours,

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport, MachineReport,
-    MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MoveReport, Outcome,
+    ConnectionReport, FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport,
+    MachineReport, MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MoveReport, Outcome,
     PathSplitReport, PlanReport, RankReport, StageReport, Verdict, encoding, keyed,
 };
 use crate::fabric::Recording;
@@ -95,6 +95,9 @@ pub struct Report {
     /// Leases and conflicts of the VMs' addresses.
     #[serde(default, skip_serializing_if = "Addresses::is_empty")]
     pub addresses: Addresses,
+    /// The TCP connections that pings have opened; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionReport>,
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,

@@ -3,10 +3,10 @@
 
 use super::path_split::stages;
 use super::{
-    CauseReport, ChangesSummary, Context, DisturbedReport, FabricReport, FloodReport, FlowName,
-    ImpairedFrames, MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport,
-    MergedReport, MisbehaviourReport, MisbehaviourSummary, MoveReport, PathSplitReport,
-    PhaseReport, PlanReport, RankReport, Report, SettingsReport, Unlike, Values,
+    CauseReport, ChangesSummary, ConnectionReport, Context, DisturbedReport, FabricReport,
+    FloodReport, FlowName, ImpairedFrames, MachineReport, MarkFlowReport, MarkHistograms,
+    MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MisbehaviourSummary, MoveReport,
+    PathSplitReport, PhaseReport, PlanReport, RankReport, Report, SettingsReport, Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
@@ -300,6 +300,13 @@ pub fn whole() -> Report {
             ended_by: EndedBy::FdbByAnnouncement,
         }],
         moves_untold: 3,
+        connections: Some(ConnectionReport {
+            opened: 90,
+            opened_per_s: 45.0,
+            open_at_once: 30,
+            ended_by_peer: 2,
+            syns_repeated: 4,
+        }),
         phases: vec![PhaseReport {
             nothing_sent: Some("why".to_owned()),
             ..phase()

@@ -65,6 +65,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             (one, other) => one.or(other),
         };
         merged.addresses.merge(&other.addresses);
+        merged.merge_connections(other);
         merged.merge_losses(other);
         merged.merge_links(other);
         merged.merge_marks(other);
@@ -96,6 +97,7 @@ impl Report {
     fn summarize(&mut self, busy_ns: u64) {
         self.schema = SCHEMA.to_owned();
         self.rate_per_s = per_second(self.totals.received, self.elapsed_ns);
+        self.count_connections();
         self.summaries = PerMetric::from_fn(|metric| self.histograms[metric].summary());
         self.judge(busy_ns, self.reactor.measured_frames_in());
     }

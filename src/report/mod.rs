@@ -9,6 +9,7 @@ mod bins;
 mod build;
 mod builder;
 mod compare;
+mod connections;
 mod csv;
 mod destination;
 mod document;
@@ -58,6 +59,7 @@ pub use compare::{
     COMPARISON_SCHEMA, Change, Comparison, Difference, Judgement, Quantity, SECONDS_NEEDED, Side,
     breaking_point, compare, compare_json, compare_text, sweep_text,
 };
+pub use connections::ConnectionReport;
 pub use csv::csv;
 pub use destination::{Destination, DestinationError};
 pub use document::{

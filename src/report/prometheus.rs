@@ -10,8 +10,9 @@ use std::fmt::{Display, Write};
 
 use crate::fabric::MisbehaviourRecord;
 use crate::record::{
-    Buckets, Cause, Count, DropReason, EDGES, FloodCounts, FloodKind, Floods, GroupFigures,
-    Latency, Losses, Mark, MarkMetric, Metric, Phase, Recorder, Scope, Totals, Way, known_or_other,
+    Buckets, Cause, Connections, Count, DropReason, EDGES, FloodCounts, FloodKind, Floods,
+    GroupFigures, Latency, Losses, Mark, MarkMetric, Metric, Phase, Recorder, Scope, Totals, Way,
+    known_or_other,
 };
 use crate::vm::Misdeed;
 
@@ -121,6 +122,9 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
     if let Some(marks) = recorder.marks() {
         write_marks(&mut page, marks.all());
     }
+    if let Some(connections) = recorder.connections() {
+        write_connections(&mut page, connections);
+    }
     if !lab.misbehaviours.is_empty() {
         write_misbehaviours(&mut page, &lab.misbehaviours);
     }
@@ -168,6 +172,33 @@ fn write_marks(page: &mut Page, marks: &[Mark]) {
         let values = flows.filter_map(|(_, figures)| figures.get(metric));
         values.for_each(|value| passes.record(value));
         page.histogram(&name, [("mark", mark), ("", "")], &passes);
+    }
+}
+
+/// Writes what became of the TCP connections of pings.
+fn write_connections(page: &mut Page, connections: &Connections) {
+    let help = "TCP connections of pings that are open.";
+    page.gauge("tap_reactor_connections_open", help, "", connections.open);
+    let counts = connections.counts;
+    for (name, help, number) in [
+        (
+            "tap_reactor_connections_opened",
+            "TCP connections that pings have opened.",
+            counts.opened,
+        ),
+        (
+            "tap_reactor_connections_ended_by_peer",
+            "TCP connections that their peers have closed or reset while they were held.",
+            counts.ended_by_peer,
+        ),
+        (
+            "tap_reactor_syns_repeated",
+            "SYNs that were repeated, because nothing had answered them.",
+            counts.syns_repeated,
+        ),
+    ] {
+        page.begin_counter(name, help);
+        page.counter(name, &[], number);
     }
 }
 

@@ -145,6 +145,11 @@ pub fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     merged.waited_ns = longest(|report| report.waited_ns);
     merged.setup_ns = longest(|report| report.setup_ns);
     merged.rate_per_s = per_second(merged.totals.received, merged.elapsed_ns);
+    if let Some(connections) = &mut merged.connections {
+        let each = reports.iter().filter_map(|report| report.connections);
+        connections.open_at_once = each.map(|each| each.open_at_once).sum();
+    }
+    merged.count_connections();
     merged.flow_count = sum(|report| report.flow_count);
     merged.flows_whole = sum(|report| report.flows_whole);
     merged.fabric = first.fabric.clone().map(|mut fabric| {

@@ -8,8 +8,8 @@ use super::bins::{Classes, bar};
 use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
-    FlowReport, LossReport, MemberReport, Report, Table, environment, floods, impairments,
-    link_changes, losses, misbehaviours, moves, path_split, recordings,
+    FlowReport, LossReport, MemberReport, Report, Table, connections, environment, floods,
+    impairments, link_changes, losses, misbehaviours, moves, path_split, recordings,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -71,6 +71,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     histogram("outage", &report.histograms[Metric::Outage], out, width)?;
+    connections::text(report, out)?;
     addresses(&report.addresses, out)?;
     if !report.impairments.is_empty() {
         writeln!(out)?;

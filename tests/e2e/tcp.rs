@@ -172,3 +172,36 @@ fn vms_open_connections_to_each_other_on_every_fabric_and_in_vlans() {
         }
     }
 }
+
+#[test]
+fn a_report_tells_how_many_connections_were_opened_and_open_at_once_and_what_was_repeated() {
+    let lab = Lab::new();
+    let run = |arguments: &str, status| {
+        let all = format!("--fabric sim --vms 2 --ping vm0:vm1 --probe tcp {arguments} --json");
+        lab.tap_reactor(&all).expect_status(status).json()
+    };
+    let figure = |report: &Value, name: &str| number(report, &format!("/connections/{name}"));
+    // One each 10 ms, each held for 45 ms.
+    for close in ["rst", "fin"] {
+        let report = run(
+            &format!("--count 200 --tcp-hold 45ms --tcp-close {close}"),
+            0,
+        );
+        assert_eq!(figure(&report, "opened"), 200, "{report}");
+        assert_eq!(figure(&report, "open_at_once"), 5, "{report}");
+        assert_eq!(report["connections"]["opened_per_s"], 100.0, "{report}");
+        assert_eq!(figure(&report, "syns_repeated"), 0, "{report}");
+    }
+    let report = run("--count 200 --impair loss=30% --timeout 2s", 1);
+    assert_eq!(figure(&report, "opened"), total(&report, "received"));
+    // Half of the SYNs, or of what answers them, are lost; each is repeated once, after a second.
+    let repeated = figure(&report, "syns_repeated");
+    assert!((60..140).contains(&repeated), "{repeated}");
+    let lost = total(&report, "lost");
+    assert!(lost > 10 && lost < repeated, "{lost} of {repeated}");
+    let causes = report["losses"].as_array().expect("losses");
+    assert!(
+        causes.iter().all(|row| row["cause"] == "impaired"),
+        "{report}"
+    );
+}

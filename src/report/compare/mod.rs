@@ -17,6 +17,7 @@ pub use sweep::{breaking_point, sweep_text};
 pub use text::compare_text;
 pub(super) use text::{cells, names, row};
 
+use super::connections;
 use super::floods::FloodReport;
 use super::json::document;
 use super::marks::{MarkReport, Marks};
@@ -86,6 +87,10 @@ pub enum Quantity {
     Pings,
     /// A number of frames, or of their copies.
     Frames,
+    /// A number of TCP connections.
+    Connections,
+    /// A number of TCP segments.
+    Segments,
 }
 
 /// One figure of both runs. What a run does not have is absent.
@@ -237,6 +242,7 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
             .chain(of_marks(before.1, after.1))
             .chain(of_misbehaviours(before.1, after.1))
             .chain(of_floods(before.1, after.1))
+            .chain(connections::differences(before.1, after.1))
             .chain(of_path(before.1, after.1))
             .collect(),
     }
@@ -377,7 +383,7 @@ fn of_path(before: &Report, after: &Report) -> Vec<Difference> {
 }
 
 impl Difference {
-    fn new(
+    pub(super) fn new(
         figure: String,
         quantity: Quantity,
         values: [Option<f64>; 2],

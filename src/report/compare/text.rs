@@ -208,7 +208,9 @@ fn show(quantity: Quantity, value: f64) -> String {
         Quantity::Ns => span(value.round() as u64),
         Quantity::Share => percent(value),
         Quantity::PerSecond => rate(value),
-        Quantity::Flows | Quantity::Pings => count(value.round() as u64),
+        Quantity::Flows | Quantity::Pings | Quantity::Connections | Quantity::Segments => {
+            count(value.round() as u64)
+        }
         // Of an average, a tenth.
         Quantity::Frames if value.fract() != 0.0 => format!("{value:.1}"),
         Quantity::Frames => count(value as u64),

@@ -9,7 +9,9 @@ use super::super::provenance::list;
 use super::super::svg::{self, Line, Size};
 use super::super::text::{RANK_COLUMNS, hints, neighbours, rank_rows};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
-use super::super::{Report, SecondReport, impairments, link_changes, moves, recordings};
+use super::super::{
+    Report, SecondReport, connections, impairments, link_changes, moves, recordings,
+};
 use super::flows::flows;
 use super::misbehaviours::{floods_counted, misbehaviours};
 use super::path_split::path_split;
@@ -389,6 +391,9 @@ fn inside(report: &Report) -> String {
     );
     if let Some(spun) = report.spun() {
         html += &format!("<p>Busy polling took {}.</p>\n", span(spun));
+    }
+    if let Some(connections) = &report.connections {
+        html += &format!("<p>{}.</p>\n", connections::sentence(connections));
     }
     for recording in &report.recordings {
         let told = recordings::sentence(recording);

@@ -74,18 +74,35 @@ pub(super) struct Connection {
 pub struct ConnectionCounts {
     /// Those that were opened: SYNs that a SYN has answered.
     pub opened: u64,
-    /// Those that are open: opened, and not yet closed by both ends or reset.
-    pub open: u64,
+    /// Those that are over: closed by both ends or reset.
+    pub closed: u64,
     /// Those that their peers have closed or reset while they were held.
     pub ended_by_peer: u64,
     /// SYNs that were repeated.
     pub syns_repeated: u64,
 }
 
+impl ConnectionCounts {
+    /// Those that are open.
+    pub const fn open(&self) -> u64 {
+        self.opened.saturating_sub(self.closed)
+    }
+
+    /// What has happened since it was `earlier`.
+    const fn since(self, earlier: ConnectionCounts) -> ConnectionCounts {
+        ConnectionCounts {
+            opened: self.opened - earlier.opened,
+            closed: self.closed - earlier.closed,
+            ended_by_peer: self.ended_by_peer - earlier.ended_by_peer,
+            syns_repeated: self.syns_repeated - earlier.syns_repeated,
+        }
+    }
+}
+
 impl AddAssign for ConnectionCounts {
     fn add_assign(&mut self, other: ConnectionCounts) {
         self.opened += other.opened;
-        self.open += other.open;
+        self.closed += other.closed;
         self.ended_by_peer += other.ended_by_peer;
         self.syns_repeated += other.syns_repeated;
     }
@@ -107,7 +124,10 @@ pub(super) struct Connections {
     used: FxHashMap<Peer, Used>,
     /// When something is due for which, some of them no longer.
     due: BinaryHeap<Reverse<(Instant, Ends)>>,
+    /// What has happened so far.
     pub(super) counts: ConnectionCounts,
+    /// That of it which was told.
+    told: ConnectionCounts,
 }
 
 impl Connections {
@@ -172,9 +192,16 @@ impl Connections {
             used.number -= 1;
         }
         if connection.state != State::SynSent {
-            self.counts.open -= 1;
+            self.counts.closed += 1;
         }
         self.drop_past();
+    }
+
+    /// What has happened since this was asked last. `None` if nothing has.
+    pub(super) fn untold(&mut self) -> Option<ConnectionCounts> {
+        let untold = self.counts.since(self.told);
+        self.told = self.counts;
+        (untold != ConnectionCounts::default()).then_some(untold)
     }
 
     /// Takes one of them, if there is any.

@@ -245,6 +245,11 @@ impl Vm {
         })
     }
 
+    /// What has happened to them since this was asked last. `None` if nothing has.
+    pub fn take_connection_counts(&mut self) -> Option<ConnectionCounts> {
+        self.probes.as_mut()?.connections.untold()
+    }
+
     fn forget(&mut self, ends: Ends) {
         if let Some(probes) = &mut self.probes {
             probes.connections.remove(ends);
@@ -344,7 +349,6 @@ impl Vm {
         connection.state = State::Open;
         if let Some(probes) = &mut self.probes {
             probes.connections.counts.opened += 1;
-            probes.connections.counts.open += 1;
         }
         let hold = config.probe.hold();
         let answer = match hold.is_zero() {
@@ -580,9 +584,13 @@ impl Vm {
             let (ends, connection) = self.probes.as_mut()?.connections.take_any()?;
             let session = self.sessions.get(usize::from(connection.ping.session.0))?;
             let config = session.config;
-            if connection.state != State::SynSent {
-                let reset = connection.reset(ends);
-                return self.send_segment(now, connection.ping, &config, &reset, buffer);
+            if connection.state == State::SynSent {
+                continue;
+            }
+            let reset = connection.reset(ends);
+            let transmit = self.send_segment(now, connection.ping, &config, &reset, buffer);
+            if transmit.is_some() {
+                return transmit;
             }
         }
     }

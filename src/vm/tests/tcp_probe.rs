@@ -149,7 +149,7 @@ impl Bench {
     }
 
     fn open_now(&self) -> u64 {
-        self.vm.connections().open
+        self.vm.connections().open()
     }
 }
 
@@ -206,7 +206,7 @@ fn a_syn_has_the_number_of_its_ping_and_the_one_option_and_what_answers_it_is_fo
             assert_eq!(answered(event), (sequence, answer_at(sequence, 5)));
         }
         let counts = bench.vm.connections();
-        assert_eq!((counts.opened, counts.open), (2, 0), "{session}");
+        assert_eq!((counts.opened, counts.open()), (2, 0), "{session}");
         assert_eq!(bench.due_at(), None, "nothing is left");
     }
 }
