@@ -6,7 +6,7 @@
 #   benches/ranks.sh [ROUNDS [SECONDS]]        5 rounds of 3 seconds; needs root and two processors
 #
 # inside: the two VMs of a pair are in one rank, in one lab. across: each flow goes from one rank to the other; the ratio is to
-# the same two ranks with flows inside. xdp: a lab for each rank, since ranks do not share one on XDP. vxlan, uplink: the ranks
+# the same two ranks with flows inside. xdp: inside, on XDP. vxlan, uplink: the ranks
 # are in two network namespaces as on hosts of their own, which a cable connects (--underlay, --uplink), and every flow crosses; the
 # ratio is to one process on one bridge with the same flows.
 #
@@ -54,13 +54,6 @@ run() { "$@" || [ $? = 1 ]; }
 
 one() { run taskset -c 0 "$TAP_REACTOR" "${common[@]}" "$@" | rate; }
 two() { run "$TAP_REACTOR" --cores 2 "${common[@]}" "$@" | rate; }
-# Two ranks, each with a lab of its own.
-apart() {
-    local meet=(--meet "$work/meet.sock")
-    run taskset -c 1 "$TAP_REACTOR" --rank 1/2 "${meet[@]}" "${common[@]}" "$@" &
-    run taskset -c 0 "$TAP_REACTOR" --rank 0/2 "${meet[@]}" "${common[@]}" "$@" | rate
-    wait
-}
 # Two ranks, each on a host of its own.
 on_hosts() {
     local meet=(--meet "$work/meet.sock")
@@ -80,7 +73,7 @@ for round in $(seq "$rounds"); do
         printf '%s inside-%s one %s\n' "$round" "$window" "$(one --ping pairs --window "$window")"
         printf '%s inside-%s two %s\n' "$round" "$window" "$(two --ping pairs --window "$window")"
         printf '%s xdp-%s one %s\n' "$round" "$window" "$(one --fabric xdp --ping pairs --window "$window")"
-        printf '%s xdp-%s two %s\n' "$round" "$window" "$(apart --fabric xdp --ping pairs --window "$window")"
+        printf '%s xdp-%s two %s\n' "$round" "$window" "$(two --fabric xdp --ping pairs --window "$window")"
     done
     # Half of the flows in each direction, as many as there are pairs.
     across=(--ping 'vm[0-49]:vm[100-149]' --ping 'vm[150-199]:vm[50-99]')

@@ -8,8 +8,8 @@ use tap_reactor::experiment::{Experiment, Meet, Settings};
 use tap_reactor::ranks::seal::hex;
 use tap_reactor::ranks::{MAX_RANKS, Rank, Surroundings};
 use tap_reactor::system::{
-    Crew, EarlySignals, MeetingAddress, NetnsChoice, RANK_VARIABLE, Sharing, SystemError,
-    begin_rank, enter_shared_namespace, nonce, processors,
+    Crew, EarlySignals, FabricKind, MeetingAddress, NetnsChoice, RANK_VARIABLE, SharedSwitch,
+    Sharing, SwitchDescriptors, SystemError, begin_rank, enter_shared_namespace, nonce, processors,
 };
 
 use super::run::RunError;
@@ -31,6 +31,8 @@ struct Told {
     rank: Rank,
     parent: u32,
     address: String,
+    /// What the ranks' frames go by, if it is a switch by XDP.
+    switch: Option<SwitchDescriptors>,
 }
 
 impl Told {
@@ -42,6 +44,7 @@ impl Told {
             rank: words.next()?.parse().ok()?,
             parent: words.next()?.parse().ok()?,
             address: words.next()?.to_owned(),
+            switch: words.next().and_then(|word| word.parse().ok()),
         })
     }
 }
@@ -186,6 +189,9 @@ pub(super) fn part(
     {
         part.lab.netns = NetnsChoice::Named(name);
     }
+    if sharing.is_some() {
+        part.lab.switch = Told::read().and_then(|told| told.switch);
+    }
     Ok(part)
 }
 
@@ -194,6 +200,8 @@ pub(super) fn part(
 pub struct Launch {
     /// They share a namespace that this process is to make.
     makes_namespace: bool,
+    /// They share a switch by XDP for so many VMs.
+    vms_of_switch: Option<u32>,
     ranks: u32,
 }
 
@@ -211,6 +219,7 @@ impl Launch {
         Ok(Launch {
             makes_namespace: experiment.lab.netns == NetnsChoice::Private
                 && experiment.lab.outside.is_none(),
+            vms_of_switch: (experiment.lab.fabric == FabricKind::Xdp).then_some(experiment.lab.vms),
             ranks,
         })
     }
@@ -227,9 +236,16 @@ impl Launch {
         let own = std::process::id();
         let (name, secret) = (hex(&nonce()?), [nonce()?, nonce()?].map(|part| hex(&part)));
         let address = format!("@tap-reactor-{own}-{name}");
+        let switch = self.vms_of_switch.map(SharedSwitch::load).transpose()?;
+        let passed_on = switch.as_ref().map(SharedSwitch::pass_on).transpose()?;
+        let passed_on = passed_on.map(|descriptors| format!(" {descriptors}"));
+        let passed_on = passed_on.unwrap_or_default();
         let places = processors()?.into_iter().zip(0..self.ranks);
         let places: Vec<(usize, String)> = places
-            .map(|(processor, rank)| (processor, format!("{rank}/{} {own} {address}", self.ranks)))
+            .map(|(processor, rank)| {
+                let place = format!("{rank}/{} {own} {address}{passed_on}", self.ranks);
+                (processor, place)
+            })
             .collect();
         let words: Vec<OsString> = env::args_os().skip(1).collect();
         let crew = Crew::start(&words, &places, &secret.concat())?;

@@ -281,10 +281,6 @@ impl Experiment {
         if self.is_simulated {
             return Err(refused("--fabric sim", "a simulation is one process"));
         }
-        if is_shared && self.lab.fabric == FabricKind::Xdp {
-            let why = "each process has a table of ports of its own; expected --fabric bridge, or one core";
-            return Err(refused("--fabric xdp in one lab", why));
-        }
         let has_address = self.lab.host_address.is_some() || self.lab.host_address6.is_some();
         if !is_shared && self.lab.outside.is_some() && has_address {
             let why = "the bridge of each rank would have it";

@@ -9,6 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::error::SystemError;
 use super::name_rules::{validate_interface_name, validate_namespace_name};
 use super::outside::Outside;
+use super::switching::xdp::SwitchDescriptors;
 use super::vlan_table::VlanFiltering;
 use crate::topology::{
     Callers, DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, outside_name,
@@ -188,6 +189,8 @@ pub struct LabConfig {
     pub own_vms: Option<Vec<Range<u32>>>,
     /// Other processes have TAPs in the same lab, and this is its part in making that; `None` if there are none.
     pub sharing: Option<Sharing>,
+    /// The switch that they share, if it is one by XDP; `None` for one of this process's own.
+    pub switch: Option<SwitchDescriptors>,
 }
 
 /// What one of several processes does for the lab that they share. Their launcher has made the namespace if that is a
@@ -224,6 +227,7 @@ impl Default for LabConfig {
             filter: true,
             own_vms: None,
             sharing: None,
+            switch: None,
         }
     }
 }

@@ -125,6 +125,7 @@ pub(crate) use run_delay::RunDelay;
 pub(crate) use side_namespace::DESCRIPTORS_OF_A_NAMESPACE;
 pub(crate) use sink::{is_written_at_once, old_ring_file, open_sink};
 pub(crate) use switching::joined::ExistingBridge;
+pub use switching::xdp::{SharedSwitch, SwitchDescriptors};
 pub(crate) use timer::DeadlineTimer;
 
 /// Asks again and again until `is_closed`, for a descriptor that a test has closed: a process that another test has just

@@ -119,11 +119,6 @@ fn what_ranks_cannot_divide_is_refused_with_the_reason() {
             "--fabric sim cannot be used with several ranks",
         ),
         (
-            "fabric = 'xdp'",
-            Some(First),
-            "--fabric xdp in one lab cannot be used",
-        ),
-        (
             "ping = 'ring'\nstay = true",
             Some(First),
             "--stay cannot be used",

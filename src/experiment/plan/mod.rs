@@ -348,6 +348,7 @@ fn lab(
         filter: default.filter,
         own_vms: None,
         sharing: None,
+        switch: None,
     })
 }
 

@@ -49,7 +49,7 @@ impl TapFabric {
             self.netlink.change_link("lo", &up)?;
         }
         if self.lab.fabric == FabricKind::Xdp {
-            self.switching = Box::new(XdpSwitch::load(self.lab.vms)?);
+            self.switching = Box::new(XdpSwitch::load(self.lab.vms, self.lab.switch)?);
         }
         if self.lab.prepared == Prepared::Bridge {
             let bridge = ExistingBridge::find_by(&mut self.netlink, &self.lab.bridge)?;

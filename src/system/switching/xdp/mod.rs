@@ -14,22 +14,20 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::Pod;
-use aya::maps::{Array, DevMap, HashMap as BpfHashMap, MapData};
-use aya_obj::generated::bpf_prog_type;
+use aya::maps::{Array, DevMap, HashMap as BpfHashMap, Map, MapData, MapError};
 
-use crate::system::bpf::{Claims, LoadError, Loaded, address_key, chain, mac_key};
+use crate::system::bpf::{LoadError, address_key, chain, mac_key};
 use crate::system::error::SystemError;
-use crate::system::limits::SPARE_VMS;
 use crate::system::netlink::link_requests::LinkChange;
 use crate::system::switching::Switching;
 use crate::system::tap::Tap;
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
 
-const OBJECT: &[u8] = aya::include_bytes_aligned!("switch.o");
-const PROGRAM: &str = "tap_switch";
-/// Groups that there is room for, for each VM.
-const GROUPS_OF_A_VM: u32 = 4;
+mod parts;
+
+use self::parts::{Groups, Parts};
+pub use self::parts::{SharedSwitch, SwitchDescriptors};
 
 /// The loaded program and its maps.
 pub(in crate::system) struct XdpSwitch {
@@ -38,7 +36,9 @@ pub(in crate::system) struct XdpSwitch {
     stations: BpfHashMap<MapData, u64, PortOfSwitch>,
     owners: BpfHashMap<MapData, u32, PortOfSwitch>,
     endings: Array<MapData, StationOfSwitch>,
-    groups: Claims<u64>,
+    groups: Groups,
+    /// Other processes put TAPs on it, too. The place of each is the number of its VM.
+    is_shared: bool,
     /// The entries of each VM in the maps.
     entries: HashMap<VmId, Entry>,
     /// Places among the ports that were given up.
@@ -86,32 +86,29 @@ impl fmt::Debug for XdpSwitch {
 }
 
 impl XdpSwitch {
-    /// Loads the program, with maps for that many VMs.
+    /// Loads the program, with maps for that many VMs, or takes those that `inherited` are.
     ///
     /// # Errors
     /// When the kernel does not let us, or does not know such programs.
-    pub(in crate::system) fn load(vms: u32) -> Result<XdpSwitch, SystemError> {
-        let entries = vms.saturating_add(SPARE_VMS);
-        let groups = entries.saturating_mul(GROUPS_OF_A_VM);
-        let mut loaded = Loaded::new(
-            OBJECT,
-            &[(PROGRAM, bpf_prog_type::BPF_PROG_TYPE_XDP)],
-            &[
-                ("ports", entries),
-                ("stations", entries),
-                ("owners", entries),
-                ("groups", groups),
-            ],
-            &[],
-        )
-        .map_err(refused)?;
+    pub(in crate::system) fn load(
+        vms: u32,
+        inherited: Option<SwitchDescriptors>,
+    ) -> Result<XdpSwitch, SystemError> {
+        let parts = match inherited {
+            Some(descriptors) => Parts::inherited(descriptors)?,
+            None => Parts::load(vms)?,
+        };
+        let is_shared = inherited.is_some();
+        let [ports, stations, owners, endings, groups] = parts.maps;
+        let unfit = |error: MapError| refused(error.into());
         Ok(XdpSwitch {
-            ports: loaded.map("ports").map_err(refused)?,
-            stations: loaded.map("stations").map_err(refused)?,
-            owners: loaded.map("owners").map_err(refused)?,
-            endings: loaded.map("endings").map_err(refused)?,
-            groups: Claims::new(loaded.plain_map("groups").map_err(refused)?, groups),
-            program: loaded.program(PROGRAM).map_err(refused)?,
+            ports: Map::DevMap(ports).try_into().map_err(unfit)?,
+            stations: Map::HashMap(stations).try_into().map_err(unfit)?,
+            owners: Map::HashMap(owners).try_into().map_err(unfit)?,
+            endings: Map::Array(endings).try_into().map_err(unfit)?,
+            groups: Groups::new(groups, vms, is_shared).map_err(unfit)?,
+            program: parts.program,
+            is_shared,
             entries: HashMap::new(),
             free: Vec::new(),
             taken: 0,
@@ -126,10 +123,13 @@ impl XdpSwitch {
     ) -> Result<(), SystemError> {
         let operation = || format!("put {} on the XDP switch", tap.name());
         let refused = |error: &dyn Error| SystemError::refused(operation(), chain(error));
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.taken += 1;
-            self.taken - 1
-        });
+        let place = match self.is_shared {
+            true => vm.0,
+            false => self.free.pop().unwrap_or_else(|| {
+                self.taken += 1;
+                self.taken - 1
+            }),
+        };
         let port = PortOfSwitch { place, ifindex };
         let key = mac_key(rx_filter.mac);
         self.ports
@@ -159,14 +159,12 @@ impl XdpSwitch {
             addresses: rx_filter.addresses.clone(),
             groups: group_keys(rx_filter),
         };
-        let groups = entry.groups.iter();
-        let without_room = groups.filter(|group| !self.groups.add(**group, place + 1));
-        let without_room = without_room.count();
-        let written = self.groups.write();
+        let added = self.groups.add(&entry.groups, place);
         self.entries.insert(vm, entry);
-        match without_room {
-            0 => written.map_err(|errno| SystemError::kernel(operation(), errno)),
-            _ => Err(SystemError::refused(operation(), "too many groups")),
+        match added {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SystemError::refused(operation(), "too many groups")),
+            Err(errno) => Err(SystemError::kernel(operation(), errno)),
         }
     }
 }
@@ -204,10 +202,10 @@ impl Switching for XdpSwitch {
         if self.endings.get(&ending, 0).is_ok_and(|of| of.key == key) {
             let _ = self.endings.set(ending, StationOfSwitch::default(), 0);
         }
-        for group in entry.groups {
-            self.groups.remove(group, entry.place + 1);
+        self.groups.remove(&entry.groups, entry.place);
+        if !self.is_shared {
+            self.free.push(entry.place);
         }
-        self.free.push(entry.place);
         for address in entry.addresses {
             let _ = self.owners.remove(&address_key(address));
         }
