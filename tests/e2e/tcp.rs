@@ -205,3 +205,35 @@ fn a_report_tells_how_many_connections_were_opened_and_open_at_once_and_what_was
         "{report}"
     );
 }
+
+/// Ten connections are tracked; the packets of one more are dropped.
+const RULES: &str = "
+table inet track {
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        ct state new ct count over 10 drop
+    }
+}
+";
+
+#[test]
+fn connections_that_are_one_too_many_for_a_rule_are_lost_and_put_down_to_it() {
+    let lab = Lab::new();
+    let rules = format!("echo '{RULES}' | nft -f -");
+    lab.run(&["sh", "-c", &rules]).expect_status(0);
+    for version in ["", "-6"] {
+        let run = lab.tap_reactor(&format!(
+            "--netns host --vms 2 {version} --ping vm0:vm1 --probe tcp --tcp-hold 1h --count 30 --timeout 500ms --json"
+        ));
+        let report = run.expect_status(1).json();
+        assert_eq!(total(&report, "received"), 10, "{version}: {report}");
+        assert_eq!(number(&report, "/connections/open_at_once"), 10);
+        let losses = &report["losses"];
+        assert_eq!(number(losses, "/0/count"), 20, "{losses}");
+        assert_eq!(
+            losses[0]["reason"], "NETFILTER_DROP in nft_do_chain",
+            "{losses}"
+        );
+        // They were reset when the run ended: the next one finds room.
+    }
+}

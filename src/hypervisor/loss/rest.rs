@@ -97,6 +97,8 @@ impl<F: Fabric> Hypervisor<F> {
             balance.explained += of.explained;
             // Who asks for an address to find a neighbour is answered alike.
             balance.is_ambiguous |= of.abandoned > 0 || !self.is_numbered(*id);
+            // A SYN that is repeated may be answered more than once.
+            balance.is_ambiguous |= self.repeats_syns(*id);
             balance.open += of.open + of.open_uncounted;
         }
         Some(balance)
@@ -107,6 +109,13 @@ impl<F: Fabric> Hypervisor<F> {
         let owner = self.flows.get(flow.index()).and_then(|flow| flow.ping);
         let probe = owner.and_then(|owner| self.vm(owner.vm)?.probe(owner.session));
         probe.is_none_or(|probe| probe.kind.is_numbered())
+    }
+
+    /// Returns true if the source of a flow has repeated SYNs.
+    fn repeats_syns(&self, flow: FlowId) -> bool {
+        let owner = self.flows.get(flow.index()).and_then(|flow| flow.ping);
+        let source = owner.and_then(|owner| self.vm(owner.vm));
+        source.is_some_and(|source| source.connections().syns_repeated > 0)
     }
 
     fn target_of(&self, flow: FlowId) -> Option<VmId> {

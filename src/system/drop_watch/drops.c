@@ -149,7 +149,13 @@ INLINE int may_be_probe(const u8 *datagram)
 	return is_ephemeral(from) != is_ephemeral(to);
 }
 
-// Echo messages and what they need of ARP and neighbour discovery; datagrams that may be probes; fragments, whose first one tells
+// So are those of TCP that open a connection, and what answers them: a SYN or a reset. Other segments may be very many.
+INLINE int may_be_syn(const u8 *segment)
+{
+	return may_be_probe(segment) && (segment[13] & 0x06);
+}
+
+// Echo messages and what they need of ARP and neighbour discovery; datagrams and SYNs that may be probes; fragments, whose first one tells
 // what they are of.
 INLINE int may_be_ours(const u8 *frame)
 {
@@ -165,13 +171,15 @@ INLINE int may_be_ours(const u8 *frame)
 		return 1;
 	if (type == 0x0800) {
 		type = frame[at + 2 + 9];
-		if (type != 1 && type != 17)
+		if (type != 1 && type != 6 && type != 17)
 			return 0;
 		if (frame[at + 2 + 6] & 0x1f || frame[at + 2 + 7])
 			return 1;
 		next = at + 2 + (frame[at + 2] & 15) * 4;
 		if (type == 17)
 			return may_be_probe(frame + next);
+		if (type == 6)
+			return may_be_syn(frame + next);
 		next = frame[next];
 		return next == 8 || next == 0;
 	}
@@ -181,6 +189,8 @@ INLINE int may_be_ours(const u8 *frame)
 			return 1;
 		if (next == 17)
 			return may_be_probe(frame + at + 2 + 40);
+		if (next == 6)
+			return may_be_syn(frame + at + 2 + 40);
 		type = frame[at + 2 + 40];
 		return next == 58 && (type == 128 || type == 129 || type == 135 || type == 136);
 	}
