@@ -90,8 +90,9 @@ fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
             Step::Send(outgoing) => Some(outgoing),
             Step::Quiet => None,
         });
-        let Outgoing { length, ping, .. } = sent.last().expect("a ping is due");
-        hypervisor.stamp_sent(VmId(0), ping.expect("it starts a ping"), at(1));
+        let Outgoing { length, stamp, .. } = sent.last().expect("a ping is due");
+        let stamp = stamp.expect("it starts a ping");
+        hypervisor.stamp(VmId(0), stamp, at(1), &mut buffer);
         hypervisor.receive(at(4), VmId(1), &mut buffer, length);
         hypervisor.receive(at(10), VmId(0), &mut buffer, length);
         hypervisor.paused(Pause {

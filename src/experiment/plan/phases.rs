@@ -212,6 +212,7 @@ fn add_phases(
             name,
             is_counted: false,
             load,
+            streams: Vec::new(),
             duration: Some(warmup),
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
@@ -226,6 +227,7 @@ fn add_phases(
             name,
             is_counted: true,
             load,
+            streams: Vec::new(),
             duration,
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
@@ -259,6 +261,7 @@ fn add_phases(
                         pacing: Pacing::Rate(rate),
                         ..load.clone()
                     },
+                    streams: Vec::new(),
                     duration: Some(step),
                     transitions: Vec::new(),
                     misbehaviours: Vec::new(),

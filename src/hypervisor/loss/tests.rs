@@ -42,7 +42,7 @@ fn send_to(hypervisor: &mut Hypervisor<Switch>, target: VmId, fate_of: impl Fn(V
         let Step::Send(Outgoing {
             vm,
             length,
-            ping: Some(ping),
+            stamp: Some(Stamp::Ping(ping)),
             ..
         }) = step
         else {
