@@ -125,7 +125,8 @@ where
             return Ok(());
         }
         self.prepare_moves()?;
-        load(&self.plan, &mut self.hypervisor)?;
+        let unix_nanos = self.driver.unix_nanos_at_zero();
+        load(&self.plan, unix_nanos, &mut self.hypervisor)?;
         let topology = self.hypervisor.fabric().environment().topology;
         if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
             let flows = (0..).map(FlowId).zip(self.plan.flows.iter().copied());
@@ -320,7 +321,7 @@ where
             hypervisor.recorder().watch_links(self.start);
         }
         // A lab without flows may get some from clients, and does not end with them. A simulation ends with its events.
-        let waits_for_clients = !self.plan.listen.control.is_empty() && self.plan.flows.is_empty();
+        let waits_for_clients = !self.plan.listen.control.is_empty() && !self.plan.has_load();
         if (self.plan.stays || waits_for_clients) && !self.plan.is_simulated {
             hypervisor.stay();
         }
