@@ -292,13 +292,7 @@ impl<F: Fabric> Hypervisor<F> {
         Some(self.start_frame(now, stream, due, buffer))
     }
 
-    fn start_frame(
-        &mut self,
-        now: Instant,
-        stream: StreamId,
-        due: Due,
-        buffer: &mut [u8],
-    ) -> Step {
+    fn start_frame(&mut self, now: Instant, stream: StreamId, due: Due, buffer: &mut [u8]) -> Step {
         let built = self.build_frame(now, stream, due, buffer);
         built.unwrap_or_else(|| {
             self.recorder.stream_unresolved(stream);
@@ -376,8 +370,7 @@ impl<F: Fabric> Hypervisor<F> {
         };
         let stream = StreamId(read.frame.tag.stream);
         let streams = self.recorder.streams();
-        let is_for_it =
-            read.is_for_it && streams.is_some_and(|streams| streams.is_for(stream, vm));
+        let is_for_it = read.is_for_it && streams.is_some_and(|streams| streams.is_for(stream, vm));
         if !is_for_it {
             self.recorder.stream_leaked(stream);
             return false;

@@ -8,7 +8,7 @@ use super::build::{
 };
 use super::control::{Control, Listeners};
 use super::meeting::Meeting;
-use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
+use super::names::{Leased, describe_vm, flow_name, serving, stream_names, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
 use crate::fabric::{Fabric, Notice, Place, Recording};
@@ -435,6 +435,7 @@ where
                 misbehaviours: &misbehaviours,
                 floods: floods.as_ref(),
                 path_split: path_split.as_ref(),
+                streams: &stream_names(plan, &leased),
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),

@@ -15,9 +15,7 @@ pub enum Sizes {
 /// The sizes of the letters of RFC 6985 section 4, `a` to `j`.
 const LETTERS: [u16; 10] = [64, 128, 256, 512, 1024, 1280, 1518, 2112, 9000, 16_000];
 /// The simple mix that most devices are tested with: packets of 40, 576 and 1,500 bytes, seven, four and one of them.
-const SIMPLE_MIX: [u16; 12] = [
-    64, 594, 64, 64, 594, 64, 594, 64, 64, 594, 64, 1518,
-];
+const SIMPLE_MIX: [u16; 12] = [64, 594, 64, 64, 594, 64, 594, 64, 64, 594, 64, 1518];
 /// Sizes in turn at most.
 const MOST_IN_TURN: usize = 1024;
 
@@ -159,6 +157,9 @@ mod tests {
         for number in 0..4000 {
             found[usize::from(uniform.of(number, &mut random)) - 100] += 1;
         }
-        assert!(found.iter().all(|times| (900..1100).contains(times)), "{found:?}");
+        assert!(
+            found.iter().all(|times| (900..1100).contains(times)),
+            "{found:?}"
+        );
     }
 }

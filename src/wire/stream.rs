@@ -170,7 +170,14 @@ impl StreamTemplate {
         let numbers = tag.numbers();
         let (length, numbers_high) = (u32::from(udp_length), (numbers >> 32) as u32);
         // The length is in the pseudo-header, too.
-        let sum = [self.sum, length, length, tag.run, numbers_high, numbers as u32];
+        let sum = [
+            self.sum,
+            length,
+            length,
+            tag.run,
+            numbers_high,
+            numbers as u32,
+        ];
         let ports = self.headers.get(self.udp..)?.first_chunk::<4>()?;
         *udp.first_chunk_mut()? = *ports;
         [udp[4], udp[5]] = udp_length.to_be_bytes();
@@ -187,7 +194,9 @@ impl StreamTemplate {
 #[inline]
 pub fn stamp_stream(frame: &mut [u8], payload: usize, sent: Instant) -> Option<()> {
     let from = payload.checked_sub(2)?;
-    let bytes = frame.get_mut(from..)?.first_chunk_mut::<{ 2 + STREAM_PAYLOAD }>()?;
+    let bytes = frame
+        .get_mut(from..)?
+        .first_chunk_mut::<{ 2 + STREAM_PAYLOAD }>()?;
     let [_, _, time @ ..] = sent.as_nanos().to_be_bytes();
     let time: [u8; 6] = time;
     let old = !u16::from_be_bytes([bytes[0], bytes[1]]);
@@ -241,30 +250,29 @@ impl StreamFrame {
         let (destination_mac, _) = frame.split_first_chunk()?;
         let packet = frame.get(tags + ETHERNET_HEADER_LENGTH - 2..)?;
         let (ether_type, packet) = packet.split_first_chunk()?;
-        let (destination, udp, is_head_sound) =
-            match EtherType(u16::from_be_bytes(*ether_type)) {
-                EtherType::IPV4 => {
-                    let (head, rest) = packet.split_first_chunk::<IPV4_HEADER_LENGTH>()?;
-                    let is_whole = head[6] & 0x3f == 0 && head[7] == 0;
-                    if head[0] != 0x45 || head[9] != PROTOCOL_UDP || !is_whole {
-                        return None;
-                    }
-                    let total = usize::from(u16::from_be_bytes([head[2], head[3]]));
-                    let udp = rest.get(..total.checked_sub(IPV4_HEADER_LENGTH)?)?;
-                    let destination: [u8; 4] = *head.last_chunk()?;
-                    (IpAddr::from(destination), udp, checksum::of(head) == 0)
+        let (destination, udp, is_head_sound) = match EtherType(u16::from_be_bytes(*ether_type)) {
+            EtherType::IPV4 => {
+                let (head, rest) = packet.split_first_chunk::<IPV4_HEADER_LENGTH>()?;
+                let is_whole = head[6] & 0x3f == 0 && head[7] == 0;
+                if head[0] != 0x45 || head[9] != PROTOCOL_UDP || !is_whole {
+                    return None;
                 }
-                EtherType::IPV6 => {
-                    let (head, rest) = packet.split_first_chunk::<IPV6_HEADER_LENGTH>()?;
-                    if head[0] >> 4 != 6 || head[6] != PROTOCOL_UDP {
-                        return None;
-                    }
-                    let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
-                    let destination: [u8; 16] = *head.last_chunk()?;
-                    (IpAddr::from(destination), rest.get(..length)?, true)
+                let total = usize::from(u16::from_be_bytes([head[2], head[3]]));
+                let udp = rest.get(..total.checked_sub(IPV4_HEADER_LENGTH)?)?;
+                let destination: [u8; 4] = *head.last_chunk()?;
+                (IpAddr::from(destination), udp, checksum::of(head) == 0)
+            }
+            EtherType::IPV6 => {
+                let (head, rest) = packet.split_first_chunk::<IPV6_HEADER_LENGTH>()?;
+                if head[0] >> 4 != 6 || head[6] != PROTOCOL_UDP {
+                    return None;
                 }
-                _ => return None,
-            };
+                let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
+                let destination: [u8; 16] = *head.last_chunk()?;
+                (IpAddr::from(destination), rest.get(..length)?, true)
+            }
+            _ => return None,
+        };
         let (header, payload) = udp.split_first_chunk::<UDP_HEADER_LENGTH>()?;
         let payload = payload.first_chunk::<STREAM_PAYLOAD>()?;
         let numbers = u64::from_be_bytes(*payload[4..].first_chunk()?);
@@ -364,7 +372,10 @@ mod tests {
                         }
                         other => panic!("{other:?}"),
                     };
-                    assert_eq!((datagram.source_port, datagram.destination_port), (61_007, 9));
+                    assert_eq!(
+                        (datagram.source_port, datagram.destination_port),
+                        (61_007, 9)
+                    );
                     assert_eq!(datagram.payload.len(), length - template.header_length());
                     let read = StreamFrame::parse(frame, tag(0).run).unwrap();
                     assert!(read.is_sound);

@@ -139,7 +139,8 @@ impl Streams {
             }
         }
         if self.planned.len() > MAX_STREAMS {
-            let why = format!("stream: more than {MAX_STREAMS} streams, warm-ups and steps included");
+            let why =
+                format!("stream: more than {MAX_STREAMS} streams, warm-ups and steps included");
             return Err(SettingError::new(why));
         }
         Ok(())
@@ -148,11 +149,12 @@ impl Streams {
     fn add_to(&mut self, phase: &mut Phase, pacing: Pacing, streams: Vec<StreamPlan>) {
         let first = self.planned.len() as u32;
         let (name, is_counted) = (&phase.name, phase.is_counted);
-        self.planned.extend(streams.into_iter().map(|stream| StreamPlan {
-            phase: name.clone(),
-            is_counted,
-            ..stream
-        }));
+        self.planned
+            .extend(streams.into_iter().map(|stream| StreamPlan {
+                phase: name.clone(),
+                is_counted,
+                ..stream
+            }));
         phase.streams.push(PhaseLoad {
             flows: (first..self.planned.len() as u32).into(),
             pacing,
@@ -162,10 +164,7 @@ impl Streams {
 }
 
 /// Checks that every source is there all the time.
-pub(super) fn check_sources(
-    streams: &[StreamPlan],
-    phases: &[Phase],
-) -> Result<(), SettingError> {
+pub(super) fn check_sources(streams: &[StreamPlan], phases: &[Phase]) -> Result<(), SettingError> {
     let transitions = phases.iter().flat_map(|phase| &phase.transitions);
     for transition in transitions {
         let vm = transition.vm;
@@ -214,7 +213,8 @@ impl PlanContext<'_> {
                 false => self.reachable(named).map_err(|why| pattern.error(why))?,
             };
             if target == Target::Vm(source) {
-                let why = format_args!("{source} can't send to itself; expected another VM or address");
+                let why =
+                    format_args!("{source} can't send to itself; expected another VM or address");
                 return Err(pattern.error(why));
             }
             let version = match target {
@@ -287,7 +287,9 @@ impl PlanContext<'_> {
         let mtu = usize::from(self.lab.mtu);
         let most = AROUND + mtu;
         if least > most {
-            let why = format_args!("an MTU of {mtu} has no room for the shortest frame of a stream over {name}");
+            let why = format_args!(
+                "an MTU of {mtu} has no room for the shortest frame of a stream over {name}"
+            );
             return Err(pattern.error(why));
         }
         let largest = u16::try_from(most).unwrap_or(u16::MAX);
@@ -347,10 +349,7 @@ mod tests {
     #[test]
     fn patterns_become_streams_and_the_effective_plan_is_the_same() {
         for (text, expected) in [
-            (
-                "stream = 'vm0:vm1'\ncount = 1",
-                &["vm0 vm1 64 [vm1]"][..],
-            ),
+            ("stream = 'vm0:vm1'\ncount = 1", &["vm0 vm1 64 [vm1]"][..]),
             (
                 "stream = 'vm0:vm1'\nsize = 'aaz'\nrate = 100\ncount = 1",
                 &["vm0 vm1 64/64/1518 [vm1]"],
@@ -369,10 +368,7 @@ mod tests {
             ),
             (
                 "stream = ['vm0:absent', 'vm1:239.1.2.3']\ncount = 1\n[[group]]\njoin = '239.1.2.3'\nvms = 2\n[[group]]\nvms = 1",
-                &[
-                    "vm0 10.77.255.254 64 []",
-                    "vm1 239.1.2.3 64 [vm0]",
-                ],
+                &["vm0 10.77.255.254 64 []", "vm1 239.1.2.3 64 [vm0]"],
             ),
             (
                 "stream = 'vm0:vm1'\nwarmup = '1s'\nduration = '1s'\nramp = '10:20:2'",

@@ -22,7 +22,7 @@ impl Recorder {
     pub fn stream_sent(&mut self, stream: StreamId, octets: u64, due: Instant, sent: Instant) {
         let phase = self.phase_at(due);
         phase.record(Metric::Lateness, sent.nanos_since(due));
-        phase.sent(due, sent);
+        phase.stream_sent(due, sent);
         if let Some(streams) = &mut self.streams {
             streams.sent(stream, sent, octets);
         }

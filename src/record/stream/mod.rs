@@ -2,8 +2,8 @@
 
 mod sequence;
 
-use self::sequence::{Order, Sequence};
 pub use self::sequence::{MAX_SEQUENCE_GAPS, Reordering};
+use self::sequence::{Order, Sequence};
 use super::{Latency, Moments};
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -50,7 +50,10 @@ impl Carried {
             return (0.0, 0.0);
         }
         let frames = (self.frames - 1) as f64 * 1e9 / elapsed as f64;
-        (frames, frames * 8.0 * self.octets as f64 / self.frames as f64)
+        (
+            frames,
+            frames * 8.0 * self.octets as f64 / self.frames as f64,
+        )
     }
 }
 

@@ -225,7 +225,10 @@ mod tests {
             let expected = extents(&firsts);
             let told = sequence.reordering;
             assert_eq!(told.reordered, expected.len() as u64);
-            assert_eq!(told.most_extent, expected.iter().copied().max().unwrap_or(0));
+            assert_eq!(
+                told.most_extent,
+                expected.iter().copied().max().unwrap_or(0)
+            );
             assert_eq!(told.extents, expected.iter().sum::<u64>());
             let mut longest = (0, 0);
             for number in 0..sent {

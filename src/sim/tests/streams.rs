@@ -93,7 +93,10 @@ fn unequal_delays_and_what_is_lost_copied_or_late_come_out_exactly() {
     assert_eq!(receiver.received.frames, 900);
     assert_eq!(receiver.longest_loss(1000), 1);
     assert_eq!(receiver.longest_gap, 2_000_000);
-    assert_eq!((receiver.duplicate, receiver.reordering().reordered), (0, 0));
+    assert_eq!(
+        (receiver.duplicate, receiver.reordering().reordered),
+        (0, 0)
+    );
 
     let copied = record("impair = 'vm0:out:duplicate=100%'");
     let receiver = &copied.receivers()[0];
@@ -194,7 +197,12 @@ fn who_a_stream_is_not_for_is_counted_where_frames_leak() {
     let told = records.iter().map(|record| {
         let received = record.receivers().iter();
         let received = received.map(|one| one.received.frames).sum::<u64>();
-        (record.sent.frames, record.receivers().len(), received, record.leaked)
+        (
+            record.sent.frames,
+            record.receivers().len(),
+            received,
+            record.leaked,
+        )
     });
     assert_eq!(
         told.collect::<Vec<_>>(),

@@ -59,7 +59,8 @@ impl Vm {
         };
         let length = match config.destination {
             IpAddr::V4(destination) => {
-                let envelope = vm.ipv4_envelope(&config.options, destination, mac, identification)?;
+                let envelope =
+                    vm.ipv4_envelope(&config.options, destination, mac, identification)?;
                 write_udp(&envelope, ports, size, fill, buffer)
             }
             IpAddr::V6(destination) => {
