@@ -320,7 +320,8 @@ fn of_misbehaviours(before: &Report, after: &Report) -> Vec<Difference> {
     differences
 }
 
-/// What became of the frames of streams, if one of the runs has some. How much that varies is not known.
+/// What became of the frames of streams, if one of the runs has some, of each count that one of them has. How much that varies is
+/// not known.
 fn of_streams(before: &Report, after: &Report) -> Vec<Difference> {
     let both = [before, after];
     if both.iter().all(|run| run.stream_counts.is_none()) {
@@ -330,10 +331,16 @@ fn of_streams(before: &Report, after: &Report) -> Vec<Difference> {
         let figure = format!("streams.{name}");
         Difference::new(figure, quantity, both.map(of), None)
     };
-    let counts = StreamCounts::NAMES.iter().map(|(name, _)| {
-        difference(name, Quantity::Frames, &|run| {
-            Some(run.stream_counts?.get(name)? as f64)
-        })
+    let count = |run: &Report, name: &str| run.stream_counts?.get(name);
+    let occurred = StreamCounts::NAMES
+        .iter()
+        .filter(|(name, _)| both.iter().any(|run| count(run, name) > Some(0)));
+    let counts = occurred.map(|(name, _)| {
+        difference(
+            name,
+            Quantity::Frames,
+            &|run| Some(count(run, name)? as f64),
+        )
     });
     let loss = |run: &Report| Some(run.stream_counts?.loss());
     let others = [

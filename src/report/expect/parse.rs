@@ -288,7 +288,8 @@ mod tests {
             ("p99<NaNus", "expected a time"),
             ("loss<1", "expected a percentage such as 0.1%"),
             ("loss<101%", "expected a percentage"),
-            ("rate>fast", "expected pings per second"),
+            ("rate>fast", "expected a number per second"),
+            ("streams.sents=1", "no figure is named \"streams.sents\""),
             ("received>=1.5", "expected a whole number"),
         ] {
             let error = text.parse::<Expectation>().unwrap_err().to_string();
