@@ -156,10 +156,8 @@ pub(super) fn shortcomings(
     let planned = part.map_or_else(|| experiment.planned_pings(), |part| part.all_pings);
     let sent = totals.attempted();
     match (why, planned) {
-        (Some(why), _) if !has_pings => {
-            if experiment.has_end() {
-                amiss.push(format!("{why} before the run was over"));
-            }
+        (Some(why), _) if !has_pings && experiment.has_end() => {
+            amiss.push(format!("{why} before the run was over"));
         }
         (Some(why), Some(planned)) if sent < planned => amiss.push(format!(
             "{why} when {sent} of {planned} pings had been sent"
