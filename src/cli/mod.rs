@@ -250,7 +250,7 @@ impl Runs {
             return Err(setting.error(UNCOUNTED).into());
         }
         if let Some(setting) = settings.get("expect")
-            && experiment.flows.is_empty()
+            && !experiment.has_load()
         {
             let why =
                 "nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1";

@@ -77,7 +77,7 @@ fn value(kind: Kind) -> Value {
         Kind::TimeOr(word) => json!({ "anyOf": [number, text("^[0-9.]"), { "const": word }] }),
         Kind::OneOf(words) => json!({ "enum": words }),
         Kind::Path | Kind::Vms => json!({ "type": "string" }),
-        Kind::Text => json!({ "type": ["string", "number"] }),
+        Kind::Text | Kind::Sizes => json!({ "type": ["string", "number"] }),
     }
 }
 

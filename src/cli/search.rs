@@ -92,7 +92,8 @@ pub(super) fn request(
         return Err(UsageError::new(why));
     };
     let option = variable().find(|option| option.name == axis && !option.is_repeatable);
-    let setting = option.filter(|option| matches!(option.kind, Kind::Whole | Kind::Number));
+    let setting =
+        option.filter(|option| matches!(option.kind, Kind::Whole | Kind::Sizes | Kind::Number));
     let is_placed = file.iter().any(|(_, text)| text.contains(PLACE))
         || given
             .iter()

@@ -247,10 +247,10 @@ fn impairments(out: &mut String, plan: &Scenario) -> fmt::Result {
     Ok(())
 }
 
-/// Describes how VMs resolve their neighbours, and why so; `None` if there are no flows.
+/// Describes how VMs resolve their neighbours, and why so; `None` if there are no flows and no streams.
 pub fn neighbours(experiment: &Experiment) -> Option<String> {
     let resolution = &experiment.resolution;
-    if experiment.flows.is_empty() {
+    if !experiment.has_load() {
         return None;
     }
     let when = match resolution.first {

@@ -22,7 +22,7 @@ pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenari
     let is_output = |name: &str| option(name).is_some_and(|it| it.scope == Scope::Output);
     whole.settings.retain(|name| !is_output(name));
     let has_sizes = whole.groups.iter().any(|group| group.get("size").is_some());
-    if whole.phases.is_empty() && !experiment.flows.is_empty() {
+    if whole.phases.is_empty() && !experiment.phases.is_empty() {
         fill_load(&mut whole.settings, has_sizes);
     }
     // Settings for all phases are repeated in each.
@@ -91,7 +91,8 @@ fn fill_load(settings: &mut Settings, has_sizes: bool) {
             // A window has no arrivals of its own.
             "arrivals" => settings.get("window").is_none(),
             // A group may have a size for what its VMs send.
-            "size" => !has_sizes,
+            // Nor has a phase of streams alone, whose frames are as short as they can be.
+            "size" => !has_sizes && settings.get("ping").is_some(),
             "repeat" => settings.get("move").is_some(),
             _ => true,
         };
@@ -103,7 +104,7 @@ fn fill_load(settings: &mut Settings, has_sizes: bool) {
 fn canonical(kind: Kind, setting: &Setting) -> Option<String> {
     let text = &setting.text;
     match kind {
-        Kind::Whole => whole_number(text).map(|number| number.to_string()),
+        Kind::Whole | Kind::Sizes => whole_number(text).map(|number| number.to_string()),
         Kind::Number => number(text).map(|number| number.to_string()),
         Kind::Time | Kind::TimeOr(_) => span(text).map(time),
         Kind::Switch => setting.switch().ok().map(|is_on| is_on.to_string()),

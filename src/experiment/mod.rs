@@ -30,7 +30,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::fabric::{InstrumentConfig, Rule, WriteTo};
 use crate::hypervisor::{AttributeLoss, Change, FindNeighbours, MarkOn, Phase};
-use crate::load::Target;
+use crate::load::{Sizes, Target};
 use crate::system::LabConfig;
 use crate::vm::{
     Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, Probe,
@@ -80,6 +80,45 @@ pub struct FlowPlan {
     pub probe: Probe,
     /// Bytes of payload of each ping.
     pub payload_length: usize,
+}
+
+/// The plan of one stream in one phase: frames one way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamPlan {
+    /// The VM that sends.
+    pub source: VmId,
+    /// The destination.
+    pub target: Target,
+    /// The protocol, if the destination is a VM.
+    pub version: IpVersion,
+    /// The word for the destination, if it was chosen by one: `absent` or `broadcast`.
+    pub name: Option<&'static str>,
+    /// The hardware address that its frames go to; `None` for that of the neighbour.
+    pub mac: Option<MacAddr>,
+    /// The VMs that it is for.
+    pub receivers: Vec<VmId>,
+    /// The sizes of its frames.
+    pub sizes: Sizes,
+    /// The name of its phase; empty for a run of a single phase.
+    pub phase: String,
+    /// False in a warm-up.
+    pub is_counted: bool,
+}
+
+impl StreamPlan {
+    /// The flow that it would be if it were of pings, to find its neighbours as for those. `None` if there is none to find.
+    pub const fn as_flow(&self) -> Option<FlowPlan> {
+        if self.mac.is_some() {
+            return None;
+        }
+        Some(FlowPlan {
+            source: self.source,
+            target: self.target,
+            version: self.version,
+            probe: Probe::ICMP_ECHO,
+            payload_length: 0,
+        })
+    }
 }
 
 /// The settings that all VMs of a run share.
@@ -173,6 +212,8 @@ pub struct Experiment {
     pub memberships: Vec<Membership>,
     /// The flows. Without any, the VMs only answer.
     pub flows: Vec<FlowPlan>,
+    /// The streams, in the order of their phases.
+    pub streams: Vec<StreamPlan>,
     /// The parts of the run, one after the other; none when the VMs only answer.
     pub phases: Vec<Phase>,
     /// The time to wait for a reply.
@@ -359,6 +400,14 @@ impl Experiment {
         }
     }
 
+    /// The address that a stream's frames go to. `None` as of [`Experiment::destination`].
+    pub fn destination_of(&self, stream: &StreamPlan) -> Option<IpAddr> {
+        match stream.target {
+            Target::Vm(vm) => self.address(vm, stream.version),
+            Target::Address(address) => Some(address),
+        }
+    }
+
     /// The planned address of `vm` of that version; unspecified if it gets one from a DHCP server.
     pub fn address(&self, vm: VmId, version: IpVersion) -> Option<IpAddr> {
         let plan = self.vms.get(vm.index())?;
@@ -394,6 +443,11 @@ impl Experiment {
     /// Returns true if an instrument writes to `place`.
     pub fn writes_to(&self, place: &WriteTo) -> bool {
         self.instruments.iter().any(|config| config.to() == place)
+    }
+
+    /// Returns true if it has flows or streams: VMs do not only answer.
+    pub fn has_load(&self) -> bool {
+        !self.flows.is_empty() || !self.streams.is_empty()
     }
 
     /// The number of flows. A [draft](draft()) does not list all of them.

@@ -145,6 +145,7 @@ impl Experiment {
             vm_defaults,
             memberships,
             flows,
+            streams,
             phases,
             timeout,
             stays,
@@ -186,7 +187,8 @@ impl Experiment {
         // The form of the values is that of this version of the program, which all ranks have.
         let _ = write!(
             hasher,
-            "{of_lab:?} {interfaces:?} {is_simulated} {impairments:?} {vms:?} {vm_defaults:?} {memberships:?} {flows:?} {phases:?} \
+            "{of_lab:?} {interfaces:?} {is_simulated} {impairments:?} {vms:?} {vm_defaults:?} {memberships:?} {flows:?} {streams:?} \
+             {phases:?} \
              {of_run:?} {pins:?}"
         );
         PlanHash(hasher.0.finalize().into())
@@ -285,6 +287,10 @@ impl Experiment {
         if !is_shared && self.lab.outside.is_some() && has_address {
             let why = "the bridge of each rank would have it";
             return Err(refused("--host-address on joined labs", why));
+        }
+        if !self.streams.is_empty() {
+            let why = "what one process sends another would have to count; expected --ping, or one process";
+            return Err(refused("--stream", why));
         }
         if self.splits_path {
             return Err(refused(

@@ -276,7 +276,10 @@ mod tests {
         }
         let nobody = Scenario::parse("lab.toml", &text("ping = []")).unwrap();
         let error = crate::experiment::plan(&nobody).unwrap_err().to_string();
-        assert!(error.contains("no ping; expected one pattern"), "{error}");
+        assert!(
+            error.contains("no ping and no stream; expected one pattern"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -306,7 +309,7 @@ mod tests {
             ),
             (
                 "\n[[phase]]\nvms = 2\n",
-                "lab.toml, line 3: unknown key \"vms\"; expected one of ping, ping-ipv6",
+                "lab.toml, line 3: unknown key \"vms\"; expected one of ping, stream, ping-ipv6",
             ),
             ("phase = 3\n", "lab.toml, line 1: phase: expected [[phase]]"),
             ("[phase]\n", "lab.toml, line 1: phase: expected [[phase]]"),

@@ -37,8 +37,9 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Ends the present schedule in the records if all of its pings were handed out. To be called at the end of a run.
     pub fn end(&mut self) {
-        if self.load.is_handed_out() {
-            self.end_schedule(self.load.schedule_end());
+        if self.is_handed_out() {
+            let streams = self.streams.as_ref().and_then(|it| it.schedule_end());
+            self.end_schedule(self.load.schedule_end().max(streams));
         }
     }
 
@@ -67,6 +68,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends every outstanding ping at `now` as lost.
     pub fn give_up(&mut self, now: Instant) {
         self.give_up_all(now, GiveUp::All);
+        self.give_up_streams();
     }
 
     /// Returns true if the plan was complete when the run was [stopped](Hypervisor::stop): what was running then had no end.

@@ -1,7 +1,7 @@
 //! The frame path: frames read for a VM, and frames written for one.
 
 use super::record_buffer::Entry;
-use super::{Hypervisor, Outgoing};
+use super::{Hypervisor, Outgoing, Stamp};
 use crate::fabric::{Fabric, Write, WriteDrop};
 use crate::record::Pause;
 use crate::time::{Instant, Now};
@@ -31,6 +31,11 @@ impl<F: Fabric> Hypervisor<F> {
         if self.one_way.is_some() {
             self.note_turn(now.now(), vm, buffer.get(..length).unwrap_or_default());
         }
+        if self.streams.is_some()
+            && self.take_stream(&mut now, vm, buffer.get(..length).unwrap_or_default())
+        {
+            return None;
+        }
         let slot = self.slots.get_mut(vm.index())?.as_mut()?;
         let reaction = slot.vm.receive(&mut now, buffer, length);
         self.apply(now, vm, reaction)
@@ -53,8 +58,18 @@ impl<F: Fabric> Hypervisor<F> {
         Some(Arrival::Passed)
     }
 
-    /// Records `at` as the send time of `ping`. To be called right before its frame is written.
-    pub fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
+    /// Records `at` as the send time of what `stamp` names, whose frame is at the start of `buffer`, and writes it into the frame if
+    /// that tells it. To be called right before the frame is written.
+    #[inline]
+    pub fn stamp(&mut self, vm: VmId, stamp: Stamp, at: Instant, buffer: &mut [u8]) {
+        match stamp {
+            Stamp::Ping(ping) => self.stamp_sent(vm, ping, at),
+            Stamp::Stream(stamp) => self.stamp_stream(stamp, at, buffer),
+        }
+    }
+
+    /// Records `at` as the send time of `ping`.
+    pub(super) fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
         let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
             return;
         };
@@ -133,7 +148,7 @@ impl<F: Fabric> Hypervisor<F> {
         reaction.transmit.map(|transmit| Outgoing {
             vm,
             length: transmit.length,
-            ping: transmit.ping,
+            stamp: transmit.ping.map(Stamp::Ping),
             more: false,
         })
     }

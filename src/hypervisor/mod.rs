@@ -22,6 +22,7 @@ mod phases;
 mod record;
 mod record_buffer;
 mod resolution;
+mod streams;
 mod timers;
 mod totals;
 
@@ -55,6 +56,8 @@ pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
 use self::resolution::Resolution;
 pub use self::resolution::{ANSWER_WAIT, FindNeighbours};
+use self::streams::Streams;
+pub use self::streams::{StreamFlow, StreamStamp};
 
 /// Bytes of fragments that all VMs together hold at most. A single VM holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of received fragments and [`crate::vm::MAX_OUTGOING`] datagrams to send.
@@ -70,10 +73,19 @@ pub struct Outgoing {
     pub vm: VmId,
     /// Its length in bytes.
     pub length: usize,
-    /// The ping that it starts, to be stamped with [`Hypervisor::stamp_sent`] right before the write.
-    pub ping: Option<PingId>,
+    /// What is to be told of the time right before the write, with [`Hypervisor::stamp`].
+    pub stamp: Option<Stamp>,
     /// The same flow has another frame to send at once.
     pub more: bool,
+}
+
+/// What is told when a frame is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stamp {
+    /// The ping that the frame starts.
+    Ping(PingId),
+    /// The stream that it is of, and the frame itself.
+    Stream(StreamStamp),
 }
 
 /// The result of one step.
@@ -214,6 +226,8 @@ pub struct Hypervisor<F> {
     loss_search: Option<Box<LossSearch>>,
     /// When pings turned, if that is asked for.
     one_way: Option<Box<OneWay>>,
+    /// What is sent one way, if anything is.
+    streams: Option<Box<Streams>>,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     buffer: RecordBuffer,
@@ -259,6 +273,7 @@ impl<F: Fabric> Hypervisor<F> {
             moves: Moves::default(),
             loss_search: None,
             one_way: None,
+            streams: None,
             recorder,
             buffer: RecordBuffer::new(),
         }
@@ -290,7 +305,7 @@ impl<F: Fabric> Hypervisor<F> {
             if keeps_echoes {
                 vm.keep_ignored_probes();
             }
-            let rx_filter = vm.rx_filter();
+            let rx_filter = streams::rx_filter(self.streams.as_deref(), &vm);
             (id, vm, rx_filter)
         });
         let vms: Vec<(VmId, Vm, RxFilter)> = vms.collect();
@@ -381,9 +396,9 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Returns true if there are flows.
+    /// Returns true if there are flows or streams.
     pub fn has_flows(&self) -> bool {
-        !self.flows.is_empty()
+        !self.flows.is_empty() || self.streams.is_some()
     }
 
     /// Returns the VM with the MAC address `mac`, which may be one that it has used in place of its own.

@@ -28,6 +28,8 @@ pub struct Phase {
     pub is_counted: bool,
     /// Its flows and their schedule.
     pub load: PhaseLoad,
+    /// Its streams and their schedules: flows there are streams. Those of one schedule are numbered one after the other.
+    pub streams: Vec<PhaseLoad>,
     /// Its maximum duration. The next phase begins at its end; replies that arrive later still count for this phase.
     /// Without a count of pings the phase always takes this long. `None`: it ends when every ping is finished.
     pub duration: Option<Duration>,
@@ -75,6 +77,7 @@ impl Phase {
                 count,
                 start: Start::Spread,
             },
+            streams: Vec::new(),
             duration,
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
@@ -130,18 +133,24 @@ impl<F: Fabric> Hypervisor<F> {
         if self.gates.is_some() && self.look_at_gate(now) {
             return now;
         }
-        if self.is_scheduled && !self.lasts && self.load.is_handed_out() {
+        if self.streams.is_some() {
+            self.settle_streams(now);
+        }
+        if self.is_scheduled && !self.lasts && self.is_handed_out() {
             let end = self.load.schedule_end();
+            let streams = self.streams.as_ref().and_then(|it| it.schedule_end());
+            let end = end.max(streams);
             self.end_schedule(earliest(end, self.phase_end.filter(|_| end.is_some())));
         }
         match self.phase_end {
-            Some(end) if end <= now && self.load.is_behind(end) && now - end < CATCH_UP => {
+            Some(end) if end <= now && self.is_behind(end) && now - end < CATCH_UP => {
                 return Instant::from_nanos(end.as_nanos().saturating_sub(1));
             }
             // The next phase begins at the scheduled end of this one, so that lateness does not shift the schedule.
             Some(end) if end <= now => {
                 let unsent = self.load.end_phase(end);
                 self.recorder().unsent(unsent);
+                self.end_streams(end);
                 self.end_schedule(Some(end));
                 self.end_phase(end);
             }
@@ -206,6 +215,19 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn end_load(&mut self, at: Instant) {
         let unsent = self.load.end_run(at);
         self.recorder().unsent(unsent);
+        self.end_streams(at);
+    }
+
+    /// Returns true once every ping and frame of the present phase was handed out.
+    pub(super) fn is_handed_out(&self) -> bool {
+        let streams = self.streams.as_ref();
+        self.load.is_handed_out() && streams.is_none_or(|streams| streams.is_handed_out())
+    }
+
+    /// Returns true if something was due before `end` and was not sent.
+    fn is_behind(&self, end: Instant) -> bool {
+        let streams = self.streams.as_ref();
+        self.load.is_behind(end) || streams.is_some_and(|streams| streams.is_behind(end))
     }
 
     /// Begins `phase` at `at`.
@@ -221,6 +243,7 @@ impl<F: Fabric> Hypervisor<F> {
             None => at,
         };
         self.load.begin(first_due, &phase.load);
+        self.begin_streams(first_due, &phase.streams);
         self.pacing = phase.load.pacing;
         self.lifecycle.begin(at, &phase);
         let mark = phase.mark.map(|name| {
@@ -234,7 +257,8 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.fabric.set_counted(phase.is_counted);
         self.phase_end = phase.duration.map(|duration| at + duration);
-        self.is_open = phase.load.flows.is_empty() && phase.duration.is_none();
+        let is_empty = phase.load.flows.is_empty() && phase.streams.is_empty();
+        self.is_open = is_empty && phase.duration.is_none();
         self.lasts = phase.load.count.is_none() && (phase.duration.is_some() || self.is_open);
         self.is_scheduled = true;
         // A phase of a fixed length ends at one instant everywhere.
@@ -290,6 +314,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn is_quiet(&self) -> bool {
         !self.lasts
             && self.load.is_done()
+            && self.streams.as_ref().is_none_or(|it| it.is_done())
             && self.lifecycle.is_settled()
             && !self.is_any_under_way()
             && !self.resolution.is_active()

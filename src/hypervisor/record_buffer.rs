@@ -7,8 +7,9 @@
 use super::Hypervisor;
 use crate::fabric::Fabric;
 use crate::load::FlowId;
-use crate::record::Recorder;
+use crate::record::{Recorder, StreamId};
 use crate::time::Instant;
+use crate::vm::VmId;
 
 /// Capacity in entries: more than one turn of the reactor produces.
 const LENGTH: usize = 256;
@@ -36,6 +37,22 @@ pub(super) enum Entry {
         due: Instant,
         forward: u64,
         backward: u64,
+    },
+    /// [`Recorder::stream_sent`]
+    StreamSent {
+        stream: StreamId,
+        octets: u32,
+        due: Instant,
+        sent: Instant,
+    },
+    /// [`Recorder::stream_received`]
+    StreamReceived {
+        stream: StreamId,
+        vm: VmId,
+        sequence: u64,
+        octets: u32,
+        sent: Instant,
+        received: Instant,
     },
     /// [`Recorder::lag`]
     Lag(u64),
@@ -94,6 +111,23 @@ impl RecordBuffer {
                     backward,
                 } => recorder.one_way(due, (forward, backward)),
                 Entry::Lag(elapsed) => recorder.lag(elapsed),
+                Entry::StreamSent {
+                    stream,
+                    octets,
+                    due,
+                    sent,
+                } => recorder.stream_sent(stream, octets.into(), due, sent),
+                Entry::StreamReceived {
+                    stream,
+                    vm,
+                    sequence,
+                    octets,
+                    sent,
+                    received,
+                } => {
+                    let frame = (sequence, octets.into());
+                    recorder.stream_received((stream, vm), frame, (sent, received));
+                }
                 Entry::Answered {
                     flow,
                     sequence,
@@ -125,7 +159,10 @@ impl RecordBuffer {
                     sent,
                     received,
                 } => recorder.answered_in_detail(flow, sequence, due, sent, received),
-                Entry::OneWay { .. } | Entry::Lag(_) => {}
+                Entry::OneWay { .. }
+                | Entry::StreamSent { .. }
+                | Entry::StreamReceived { .. }
+                | Entry::Lag(_) => {}
             }
         }
     }

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use super::Hypervisor;
 use crate::fabric::Fabric;
 use crate::load::FlowId;
-use crate::record::NeighbourSearch;
+use crate::record::{NeighbourSearch, StreamId};
 use crate::time::{Instant, earliest};
 use crate::vm::{Neighbour, RETRY_INTERVAL, VmId};
 
@@ -38,8 +38,8 @@ pub struct FindNeighbours {
 pub(super) struct Resolution {
     /// `None` if VMs resolve their neighbours when a ping is due.
     plan: Option<FindNeighbours>,
-    /// Flows whose neighbour has not been looked for yet.
-    queue: VecDeque<FlowId>,
+    /// Those whose neighbour has not been looked for yet.
+    queue: VecDeque<Seeker>,
     /// Outstanding requests and the time at which each stops counting, the earliest first.
     outstanding: VecDeque<(Instant, (VmId, IpAddr))>,
     /// Progress of the resolution before the first phase, while it lasts.
@@ -48,6 +48,13 @@ pub(super) struct Resolution {
     late: FxHashMap<(VmId, IpAddr), (Instant, Vec<FlowId>)>,
     /// The ends of these waits, the earliest first; entries of neighbours found meanwhile are stale.
     late_until: VecDeque<(Instant, (VmId, IpAddr))>,
+}
+
+/// Who needs a neighbour.
+#[derive(Clone, Copy, Debug)]
+enum Seeker {
+    Flow(FlowId),
+    Stream(StreamId),
 }
 
 #[derive(Debug)]
@@ -110,7 +117,7 @@ impl Resolution {
     pub(super) fn admit(&mut self, flow: FlowId) -> bool {
         let waits = self.plan.is_some();
         if waits {
-            self.queue.push_back(flow);
+            self.queue.push_back(Seeker::Flow(flow));
         }
         waits
     }
@@ -135,7 +142,9 @@ impl<F: Fabric> Hypervisor<F> {
             let state = self.flows.get(flow.index());
             state.is_some_and(|flow| flow.ping.is_some())
         };
-        self.resolution.queue = flows.filter(here).collect();
+        let flows = flows.filter(here).map(Seeker::Flow);
+        let streams = self.stream_ids().map(Seeker::Stream);
+        self.resolution.queue = flows.chain(streams).collect();
         self.resolution.stage = Some(Stage {
             since: now,
             until: now + plan.at_most,
@@ -173,9 +182,12 @@ impl<F: Fabric> Hypervisor<F> {
         }
         while let Some(plan) = self.resolution.plan
             && !self.resolution.is_full(plan)
-            && let Some(flow) = self.resolution.queue.pop_front()
+            && let Some(seeker) = self.resolution.queue.pop_front()
         {
-            self.find_neighbour_of(now, flow);
+            match seeker {
+                Seeker::Flow(flow) => self.find_neighbour_of(now, flow),
+                Seeker::Stream(stream) => self.find_neighbour_of_stream(now, stream),
+            }
         }
         let Some(stage) = &self.resolution.stage else {
             return false;
@@ -216,17 +228,9 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         let neighbour = vm.find_neighbour(now, owner.session);
-        self.schedule(owner.vm);
+        self.note_search(now, owner.vm, neighbour);
         let resolution = &mut self.resolution;
-        if let Neighbour::Unknown(address) = neighbour {
-            let slot = (now + SLOT, (owner.vm, address));
-            resolution.outstanding.push_back(slot);
-        }
-        if let Some(stage) = &mut resolution.stage {
-            if let Neighbour::Unknown(_) = neighbour {
-                stage.asked += 1;
-                stage.last = now;
-            }
+        if resolution.stage.is_some() {
             return;
         }
         match neighbour {
@@ -241,6 +245,30 @@ impl<F: Fabric> Hypervisor<F> {
                 });
                 flows.push(flow);
             }
+        }
+    }
+
+    fn find_neighbour_of_stream(&mut self, now: Instant, stream: StreamId) {
+        if let Some((id, place)) = self.open_stream(stream)
+            && let Some(vm) = self.vm_mut(id)
+        {
+            let neighbour = vm.find_neighbour_of_stream(now, place);
+            self.note_search(now, id, neighbour);
+        }
+    }
+
+    /// `vm` has looked for a neighbour, and asks for it now if it has to.
+    fn note_search(&mut self, now: Instant, vm: VmId, neighbour: Neighbour) {
+        self.schedule(vm);
+        let Neighbour::Unknown(address) = neighbour else {
+            return;
+        };
+        let resolution = &mut self.resolution;
+        let slot = (now + SLOT, (vm, address));
+        resolution.outstanding.push_back(slot);
+        if let Some(stage) = &mut resolution.stage {
+            stage.asked += 1;
+            stage.last = now;
         }
     }
 

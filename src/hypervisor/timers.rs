@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Hypervisor, Outgoing, Step, Timer};
+use super::{Hypervisor, Outgoing, Stamp, Step, Timer};
 use crate::fabric::Fabric;
 use crate::load::{Due, FlowId};
 use crate::record::DropReason;
@@ -34,6 +34,11 @@ impl<F: Fabric> Hypervisor<F> {
                 return step;
             }
         }
+        if self.streams.is_some()
+            && let Some(step) = self.next_of_streams(now, due_by, buffer)
+        {
+            return Some(step);
+        }
         let due = self.load.next(due_by)?;
         self.start_ping(now, due, buffer)
     }
@@ -49,7 +54,7 @@ impl<F: Fabric> Hypervisor<F> {
                 return Some(Step::Send(Outgoing {
                     vm: owner.vm,
                     length: transmit.length,
-                    ping: transmit.ping,
+                    stamp: transmit.ping.map(Stamp::Ping),
                     more: due.more,
                 }));
             }
@@ -94,7 +99,7 @@ impl<F: Fabric> Hypervisor<F> {
         Some(Step::Send(Outgoing {
             vm,
             length: transmit.length,
-            ping: transmit.ping,
+            stamp: transmit.ping.map(Stamp::Ping),
             more: false,
         }))
     }
@@ -144,6 +149,10 @@ impl<F: Fabric> Hypervisor<F> {
         let timer = earliest(timer, self.fabric.next_at());
         let phase = match &self.gates {
             Some(gates) => earliest(phase, gates.opens_at()),
+            None => phase,
+        };
+        let phase = match &self.streams {
+            Some(streams) => earliest(phase, streams.deadline()),
             None => phase,
         };
         earliest(timer, earliest(self.load.next_at(), phase))

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::streams::rx_filter;
 use super::{Hypervisor, MAX_FRAGMENT_BYTES};
 use crate::fabric::Fabric;
 use crate::record::DropReason;
@@ -45,6 +46,7 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(Some(target)) = self.slots.get_mut(vm.index()) {
             target.targeted_by = flows;
         }
+        self.redirect_streams(vm, address);
     }
 
     /// Updates the number of bytes of fragments that the VMs hold. A VM that exceeds [`MAX_FRAGMENT_BYTES`], the bound for
@@ -71,7 +73,8 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn set_rx_filter(&mut self, vm: VmId) {
         if let Some(Some(slot)) = self.slots.get(vm.index()) {
             // If it fails, the old filter drops ARP requests for a new address: its pings count as unresolved.
-            let _ = self.fabric.set_rx_filter(vm, &slot.vm.rx_filter());
+            let rx_filter = rx_filter(self.streams.as_deref(), &slot.vm);
+            let _ = self.fabric.set_rx_filter(vm, &rx_filter);
             self.fabric.set_station(vm, slot.vm.station());
         }
     }

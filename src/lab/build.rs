@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings};
+use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings, StreamPlan};
 use crate::fabric::Fabric;
-use crate::hypervisor::{FlowConfig, Hypervisor};
+use crate::hypervisor::{FlowConfig, Hypervisor, StreamFlow};
 use crate::load::{FlowId, Target};
 use crate::record::{ByGroup, DropReason, Limits, Recorder};
 use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
 use crate::system::{self, Neighbours, allocated_bytes, memory_use};
 use crate::time::{Instant, unix_nanos};
 use crate::topology::Topology;
-use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOptions, SessionConfig};
+use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOptions, SessionConfig, StreamConfig};
 
 use super::LabError;
 
@@ -108,11 +108,15 @@ pub(super) fn set_flow_paths(
 }
 
 /// Adds the plan's flows, and prepares how VMs resolve each other's addresses.
+///
+/// The frames of its streams tell by `unix_nanos`, when the run began, that they are not those of another run.
 pub(super) fn load(
     experiment: &Experiment,
+    unix_nanos: u64,
     hypervisor: &mut Hypervisor<impl Fabric>,
 ) -> Result<(), LabError> {
     add_flows(experiment, hypervisor)?;
+    add_streams(experiment, unix_nanos, hypervisor)?;
     if experiment.lab.neighbours == Neighbours::Static {
         fill_neighbour_tables(experiment, hypervisor);
     }
@@ -129,6 +133,42 @@ fn add_flows(
 ) -> Result<(), LabError> {
     let mut flows = experiment.flows.iter();
     flows.try_for_each(|flow| add_flow(experiment, flow, hypervisor).map(drop))
+}
+
+fn add_streams(
+    experiment: &Experiment,
+    unix_nanos: u64,
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) -> Result<(), LabError> {
+    if experiment.streams.is_empty() {
+        return Ok(());
+    }
+    let run = unix_nanos ^ unix_nanos >> 32 ^ experiment.seed;
+    hypervisor.expect_streams(run as u32, experiment.timeout);
+    for stream in &experiment.streams {
+        let destination = experiment.destination_of(stream).ok_or_else(|| {
+            let (source, target) = (stream.source, stream.target);
+            LabError::Plan(format!(
+                "{source} can't send to {target}: it has no such address"
+            ))
+        })?;
+        hypervisor.add_stream(StreamFlow {
+            source: stream.source,
+            config: StreamConfig {
+                destination,
+                mac: stream.mac,
+                options: options(experiment.vm_defaults.ping, destination),
+            },
+            target: match stream.target {
+                Target::Vm(vm) => Some(vm),
+                Target::Address(_) => None,
+            },
+            receivers: stream.receivers.clone(),
+            sizes: stream.sizes.clone(),
+            is_counted: stream.is_counted,
+        });
+    }
+    Ok(())
 }
 
 /// Adds a flow of the plan.
@@ -210,8 +250,10 @@ fn options(asked: PingOptions, destination: IpAddr) -> PingOptions {
 /// Fills the neighbour tables of both ends of every flow.
 fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
     let incoming = experiment.part.iter().flat_map(|part| &part.incoming);
-    let flows = experiment.flows.iter().chain(incoming);
-    flows.for_each(|flow| fill_neighbour_tables_of(experiment, flow, hypervisor));
+    let of_streams = experiment.streams.iter().filter_map(StreamPlan::as_flow);
+    let flows = experiment.flows.iter().chain(incoming).copied();
+    let flows = flows.chain(of_streams);
+    flows.for_each(|flow| fill_neighbour_tables_of(experiment, &flow, hypervisor));
 }
 
 /// Fills the neighbour tables of both ends of `flow`.

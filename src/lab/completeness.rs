@@ -65,8 +65,9 @@ fn unsent_because(report: &Report, unresolved: u64) -> &'static str {
     }
 }
 
-/// Returns the shortcomings of a run that was asked to ping, one sentence each. There are none if at least one ping was
-/// sent and every ping sent was answered. An expectation about failed pings alone decides how many may fail. `end` is what ended
+/// Returns the shortcomings of a run that was asked to ping or to send streams, one sentence each. There are none if at least one
+/// ping was sent and every ping sent was answered, and the same of the frames of streams. An expectation about those that failed
+/// alone decides how many may fail. `end` is what ended
 /// the run, if that was before its plan was complete.
 pub(super) fn shortcomings(
     experiment: &Experiment,
@@ -76,7 +77,8 @@ pub(super) fn shortcomings(
 ) -> Vec<String> {
     let mut amiss: Vec<String> = instruments::shortcomings(&report.recordings).collect();
     let part = experiment.part.as_ref();
-    if part.map_or(experiment.flows.len(), |part| part.all_flows) == 0 {
+    let has_pings = part.map_or(experiment.flows.len(), |part| part.all_flows) > 0;
+    if !has_pings && experiment.streams.is_empty() {
         return amiss;
     }
     let mut count = |number: u64, what: &str| {
@@ -106,6 +108,16 @@ pub(super) fn shortcomings(
             count(totals.get(judged), what);
         }
     }
+    if let Some(streams) = &report.stream_counts {
+        if !expectations.iter().any(Expectation::judges_streams) {
+            count(streams.lost, "frames of streams not received");
+        }
+        count(
+            streams.unresolved,
+            "frames not sent because their neighbour is not known",
+        );
+        count(streams.unsent, "frames that were due and not sent in time");
+    }
     for (reason, what) in DROPS {
         // The queues of a simulated fabric are part of the network that was asked for.
         if reason != DropReason::TapQueue || !is_simulated {
@@ -122,7 +134,13 @@ pub(super) fn shortcomings(
     if !is_judged(Count::MemberLost) {
         members(report, &mut amiss);
     }
-    if totals.attempted() == 0 {
+    if report
+        .stream_counts
+        .is_some_and(|streams| streams.sent == 0)
+    {
+        amiss.push("no frame was sent".to_owned());
+    }
+    if has_pings && totals.attempted() == 0 {
         let uncounted = report.phases.iter().filter(|phase| !phase.counted);
         let uncounted: u64 = uncounted.map(|phase| phase.totals.sent).sum();
         amiss.push(match uncounted {
@@ -138,6 +156,9 @@ pub(super) fn shortcomings(
     let planned = part.map_or_else(|| experiment.planned_pings(), |part| part.all_pings);
     let sent = totals.attempted();
     match (why, planned) {
+        (Some(why), _) if !has_pings && experiment.has_end() => {
+            amiss.push(format!("{why} before the run was over"));
+        }
         (Some(why), Some(planned)) if sent < planned => amiss.push(format!(
             "{why} when {sent} of {planned} pings had been sent"
         )),

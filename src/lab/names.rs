@@ -7,7 +7,7 @@ use crate::experiment::{Experiment, IpVersion, VmPlan};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::load::Target;
-use crate::report::FlowName;
+use crate::report::{FlowName, StreamName};
 use crate::vm::{VmId, is_link_scope};
 use crate::wire::link_local;
 
@@ -67,6 +67,31 @@ pub(super) fn flow_name(
             members: members(experiment, leased, flow.source, planned),
         },
     })
+}
+
+/// Returns the names of the streams, by their numbers.
+pub(super) fn stream_names(experiment: &Experiment, leased: &Leased) -> Vec<StreamName> {
+    let streams = experiment.streams.iter();
+    let names = streams.map(|stream| {
+        let planned = experiment.destination_of(stream);
+        let (dst, address) = match (stream.target, stream.name) {
+            (Target::Vm(vm), _) => {
+                let lease = planned.filter(IpAddr::is_unspecified);
+                let lease = lease.map(|planned| leased.get(vm, planned));
+                (vm.to_string(), lease.unwrap_or(planned))
+            }
+            (Target::Address(address), Some(name)) => (name.to_owned(), Some(address)),
+            (Target::Address(address), None) => (address.to_string(), None),
+        };
+        StreamName {
+            src: stream.source.to_string(),
+            dst,
+            address: address.map(|address| address.to_string()),
+            sizes: stream.sizes.to_string(),
+            phase: stream.phase.clone(),
+        }
+    });
+    names.collect()
 }
 
 /// Returns the VMs other than `source` that join `group`, each with the address that it answers from. None of what is no

@@ -8,7 +8,7 @@ use super::build::{
 };
 use super::control::{Control, Listeners};
 use super::meeting::Meeting;
-use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
+use super::names::{Leased, describe_vm, flow_name, serving, stream_names, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
 use crate::fabric::{Fabric, Notice, Place, Recording};
@@ -125,7 +125,8 @@ where
             return Ok(());
         }
         self.prepare_moves()?;
-        load(&self.plan, &mut self.hypervisor)?;
+        let unix_nanos = self.driver.unix_nanos_at_zero();
+        load(&self.plan, unix_nanos, &mut self.hypervisor)?;
         let topology = self.hypervisor.fabric().environment().topology;
         if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
             let flows = (0..).map(FlowId).zip(self.plan.flows.iter().copied());
@@ -320,7 +321,7 @@ where
             hypervisor.recorder().watch_links(self.start);
         }
         // A lab without flows may get some from clients, and does not end with them. A simulation ends with its events.
-        let waits_for_clients = !self.plan.listen.control.is_empty() && self.plan.flows.is_empty();
+        let waits_for_clients = !self.plan.listen.control.is_empty() && !self.plan.has_load();
         if (self.plan.stays || waits_for_clients) && !self.plan.is_simulated {
             hypervisor.stay();
         }
@@ -434,6 +435,7 @@ where
                 misbehaviours: &misbehaviours,
                 floods: floods.as_ref(),
                 path_split: path_split.as_ref(),
+                streams: &stream_names(plan, &leased),
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),

@@ -13,6 +13,7 @@ mod flow_set;
 mod pattern;
 mod pending;
 mod schedule;
+mod sizes;
 mod span;
 
 use std::cmp::Reverse;
@@ -27,6 +28,7 @@ pub use self::flow_set::FlowSet;
 pub use self::pattern::{Pattern, PatternError, Population, Selection, Target};
 pub use self::schedule::{Arrivals, Pacing, PhaseLoad, Start};
 use self::schedule::{Opened, RateSchedule, Schedule, exponential, overdue};
+pub use self::sizes::Sizes;
 use self::span::Span;
 use crate::time::Instant;
 

@@ -229,7 +229,7 @@ impl Reactor {
         reply
     }
 
-    /// Writes a frame; one that starts a ping is stamped before. Another one, which answers a frame that was read `now`, is
+    /// Writes a frame; one that starts a ping or is of a stream is stamped before. Another one, which answers a frame that was read `now`, is
     /// sent at the same time for whoever asks. Returns true if the fabric accepted it.
     fn send<F: Fabric>(
         &mut self,
@@ -237,14 +237,14 @@ impl Reactor {
         now: &mut LazyNow<MonotonicClock>,
         outgoing: Outgoing,
     ) -> bool {
-        if let Some(ping) = outgoing.ping {
+        if let Some(stamp) = outgoing.stamp {
             now.pass();
             let now = now.now();
             self.check_gap(hypervisor, now);
             if self.unread == Unread::Frame {
                 self.unread = Unread::Since(now);
             }
-            hypervisor.stamp_sent(outgoing.vm, ping, now);
+            hypervisor.stamp(outgoing.vm, stamp, now, &mut self.buffer);
         }
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
         let written = hypervisor.fabric().write(&mut *now, outgoing.vm, frame);

@@ -65,7 +65,7 @@ metrics! {
     Rtt: Second, "ns", "rtt" => "rtt_ns";
     /// received − due: what a user would have felt, free of coordinated omission.
     Response: Second, "ns", "response" => "response_ns";
-    /// sent − due: the tool's own fault.
+    /// sent − due: the tool's own fault, of pings and of frames of streams.
     Lateness: Phase, "ns", "lateness" => "lateness_ns";
     /// How long a frame that had come waited for the tool itself.
     Lag: Phase, "ns", "lag" => "lag_ns";
@@ -73,6 +73,8 @@ metrics! {
     Forward: Run, "ns", "forward" => "forward_ns";
     /// From then until its reply is read; with `--one-way`.
     Backward: Run, "ns", "backward" => "backward_ns";
+    /// From the sending of a frame of a stream until a VM of the run that it is for has read it.
+    Stream: Run, "ns", "stream" => "stream_ns";
     /// The rtt between VMs of the same leaf of a tree of bridges.
     WithinLeaf: Run, "ns", "within_leaf" => "rtt_within_leaf_ns";
     /// The rtt between VMs of different leaves.

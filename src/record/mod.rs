@@ -39,6 +39,7 @@ mod phase;
 mod recorder;
 mod responses;
 mod sparse;
+mod stream;
 mod timeline;
 mod totals;
 
@@ -69,5 +70,8 @@ pub use phase::{Phase, Work};
 pub use recorder::{Limits, Member, MemberCounts, Recorder};
 pub use responses::{Response, Responses, Window};
 pub use sparse::{LeanLatency, SparseLatency};
+pub use stream::{
+    Carried, MAX_SEQUENCE_GAPS, Reordering, StreamId, StreamReceiver, StreamRecord, Streams,
+};
 pub use timeline::Interval;
 pub use totals::{Count, Totals};

@@ -21,6 +21,8 @@ pub struct Phase {
     /// When the last of its pings ended, however it did.
     ended: Instant,
     schedule: Schedule,
+    /// Frames of streams were sent in it.
+    has_streams: bool,
     /// Time of the schedule and time of waiting of the phases that were merged into this one, in nanoseconds.
     merged: (u64, u64),
 }
@@ -74,6 +76,7 @@ impl Phase {
             active: None,
             ended: Instant::ZERO,
             schedule: Schedule::Open,
+            has_streams: false,
             merged: (0, 0),
         }
     }
@@ -178,6 +181,17 @@ impl Phase {
         self.active = Some((from.min(due), to.max(sent)));
     }
 
+    /// A frame of a stream that was due at `due` was sent at `sent`.
+    pub(super) fn stream_sent(&mut self, due: Instant, sent: Instant) {
+        self.has_streams = true;
+        self.sent(due, sent);
+    }
+
+    /// Returns true if frames of streams were sent in it.
+    pub const fn has_streams(&self) -> bool {
+        self.has_streams
+    }
+
     /// A ping was answered.
     pub(super) fn answered(&mut self, received: Instant) {
         if let Some((_, to)) = &mut self.active {
@@ -210,6 +224,7 @@ impl Phase {
     /// Takes in another phase's figures, as if both had been one.
     pub(super) fn merge(&mut self, other: &Phase) {
         self.totals += other.totals;
+        self.has_streams |= other.has_streams;
         for (ours, theirs) in self.latencies.iter_mut().zip(&other.latencies) {
             ours.merge(theirs);
         }

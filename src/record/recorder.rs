@@ -1,6 +1,7 @@
 //! The recorder: takes in what happened, one event at a time.
 
 mod moves;
+mod streams;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use super::timeline::Timeline;
 use super::{
     Addresses, Attribution, Cause, Connections, DropReason, Drops, ErrorCounts, Interval, Latency,
     LeanLatency, Links, LossMethod, Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause,
-    Pauses, Response, Responses, Scope, Totals,
+    Pauses, Response, Responses, Scope, Streams, Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -96,6 +97,8 @@ pub struct Recorder {
     pause: (Instant, Instant),
     links: Links,
     details: Option<Box<Details>>,
+    /// `None` of a run without streams.
+    streams: Option<Box<Streams>>,
 }
 
 /// What few runs ask for: it is told of each ping beside the rest, and one look at a batch of them tells that there is none.
@@ -134,6 +137,7 @@ impl Recorder {
             pause: (Instant::ZERO, Instant::ZERO),
             links: Links::default(),
             details: None,
+            streams: None,
         }
     }
 

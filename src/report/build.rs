@@ -8,7 +8,7 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
-    Report, SecondReport, Verdict, impairments, link_changes, losses, misbehaviours,
+    Report, SecondReport, StreamName, Verdict, impairments, link_changes, losses, misbehaviours,
 };
 use crate::fabric::{ImpairmentCount, MisbehaviourRecord, Recording};
 use crate::load::FlowId;
@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub floods: Option<&'a Floods>,
     /// The stages of the way of pings, if it was split.
     pub path_split: Option<&'a PathSplit>,
+    /// The names of the streams, by their numbers.
+    pub streams: &'a [StreamName],
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
     /// The files that the run was recorded in.
@@ -79,6 +81,7 @@ impl Default for Context<'_> {
             misbehaviours: &[],
             floods: None,
             path_split: None,
+            streams: &[],
             memory: None,
             recordings: &[],
         }
@@ -172,7 +175,10 @@ impl PhaseReport {
         PhaseReport {
             name: phase.name().to_owned(),
             counted: phase.counted(),
-            nothing_sent: nothing_sent(phase.totals()),
+            nothing_sent: match phase.has_streams() {
+                true => None,
+                false => nothing_sent(phase.totals()),
+            },
             elapsed_ns: phase.elapsed(),
             waited_ns: phase.waited(),
             sent_per_s: per_second(phase.totals().sent, phase.elapsed()),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     ConnectionReport, FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport,
     MachineReport, MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MoveReport, Outcome,
-    PathSplitReport, PlanReport, RankReport, StageReport, Verdict, encoding, keyed,
+    PathSplitReport, PlanReport, RankReport, StageReport, StreamCounts, StreamReport, Verdict,
+    encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -109,6 +110,12 @@ pub struct Report {
     /// VMs that misbehaved on purpose (`--misbehave`), in the order of their beginnings, and what that did to the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub misbehaviours: Vec<MisbehaviourReport>,
+    /// What became of the frames of all streams (`--stream`), warm-ups not counted; absent of a run without streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_counts: Option<StreamCounts>,
+    /// The streams, in the order of their phases; of more than 1,000 those that lost most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamReport>,
     /// Frames that were flooded, if they were counted (`--count-floods`), by kind; only what occurred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub floods: Vec<FloodReport>,

@@ -12,7 +12,7 @@ use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
 use crate::record::{
     Cause, DropReason, EndedBy, FloodKind, Gap, Latency, LatencySummary, Limits, LinkChanged,
-    Metric, Move, NeighbourSearch, PathSample, PathSplit, Pause, Recorder, SparseLatency,
+    Metric, Move, NeighbourSearch, PathSample, PathSplit, Pause, Recorder, SparseLatency, StreamId,
 };
 use crate::time::Instant;
 use crate::vm::{Announcement, Misdeed, PingError, VmId};
@@ -94,6 +94,10 @@ pub fn slower(slower: u64) -> Report {
     recorder.booted(7_000_000);
     recorder.refused(45_000);
     recorder.one_way(Instant::from_nanos(0), (4_000, 5_000));
+    recorder.add_stream(true, vec![VmId(1)]);
+    let of = (StreamId(0), VmId(1));
+    let (sent, received) = (Instant::from_nanos(0), Instant::from_nanos(slower * 6_000));
+    recorder.stream_received(of, (0, 64), (sent, received));
     recorder.released(9_000);
     moved(&mut recorder);
     recorder.dropped_many(DropReason::UnknownEthertype, 3);

@@ -73,6 +73,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         merged.merge_impairments(other);
         merged.merge_misbehaviours(other);
         merged.merge_floods(other);
+        merged.merge_streams(other);
         merged.merge_path_split(other);
         merged.merge_recordings(other);
         merged.reactor.merge(&other.reactor);
@@ -226,7 +227,7 @@ fn merge_members(known: &mut Vec<MemberReport>, others: &[MemberReport]) {
 }
 
 /// The summary of two together, without percentiles, which can't be added up.
-fn sum(one: &LatencySummary, other: &LatencySummary) -> LatencySummary {
+pub(super) fn sum(one: &LatencySummary, other: &LatencySummary) -> LatencySummary {
     match (one.count, other.count) {
         (_, 0) => *one,
         (0, _) => *other,

@@ -45,6 +45,7 @@ mod ranks;
 mod recordings;
 mod schema;
 mod search;
+mod streams;
 mod svg;
 mod table;
 #[cfg(test)]
@@ -100,6 +101,9 @@ pub use schema::{comparison_schema_json, line_schema_json, schema_json, search_s
 pub use search::{
     Ended, GoalReport, SEARCH_SCHEMA, SearchExpectation, SearchReport, TrialReport, progress,
     search_json, search_text, trial_words,
+};
+pub use streams::{
+    EndReport, STREAMS_TOLD, StreamCounts, StreamName, StreamReceiverReport, StreamReport,
 };
 pub use table::Table;
 pub use text::text;

@@ -9,7 +9,7 @@ use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
     FlowReport, LossReport, MemberReport, Report, Table, connections, environment, floods,
-    impairments, link_changes, losses, misbehaviours, moves, path_split, recordings,
+    impairments, link_changes, losses, misbehaviours, moves, path_split, recordings, streams,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -35,7 +35,7 @@ const ROWS: usize = 20;
 pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
     flows(report, out)?;
     overview(report, out)?;
-    if report.flow_count > 0 || report.summaries[Metric::Lease].count > 0 {
+    if report.has_load() || report.summaries[Metric::Lease].count > 0 {
         latencies(report, out)?;
     }
     if !report.phases.is_empty() {
@@ -66,6 +66,12 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
             .lines()
             .iter()
             .try_for_each(|line| writeln!(out, "{line}"))?;
+    }
+    for (place, line) in streams::lines(report).iter().enumerate() {
+        if place == 0 {
+            writeln!(out)?;
+        }
+        writeln!(out, "{}", escaped(line))?;
     }
     path_split::text(report, out)?;
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
@@ -109,7 +115,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
             writeln!(out, "{reason}: {hint}")?;
         }
     }
-    if report.flow_count > 0 {
+    if report.has_load() {
         writeln!(out)?;
         writeln!(out, "{}", Escaped(&report.verdict.sentence))?;
         if let Some(spun) = report.spun() {
@@ -276,14 +282,14 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if report.flow_count > 0 {
         writeln!(out)?;
     }
-    if report.interrupted && report.flow_count > 0 {
+    if report.interrupted && report.has_load() {
         writeln!(out, "Interrupted: the figures are those until then.")?;
     }
     environment::tell(report, out)?;
     if report.flows.len() > 1 {
         writeln!(out, "in all: {}", outcome(&report.totals))?;
     }
-    if report.flow_count == 0 {
+    if !report.has_load() {
         return writeln!(
             out,
             "served: {} in, {} out; the lab was set up in {}",
@@ -292,10 +298,18 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
             span(report.setup_ns)
         );
     }
-    write!(out, "{} answered", counted(report.totals.received, "ping"))?;
-    if report.elapsed_ns > 0 {
-        let (time, rate) = (span(report.elapsed_ns), rate(report.rate_per_s));
-        write!(out, " in {time} ({rate})")?;
+    match &report.stream_counts {
+        Some(counts) if report.flow_count == 0 => {
+            let frames = counted(counts.received, "frame");
+            write!(out, "{frames} received in {}", span(report.elapsed_ns))?;
+        }
+        _ => {
+            write!(out, "{} answered", counted(report.totals.received, "ping"))?;
+            if report.elapsed_ns > 0 {
+                let (time, rate) = (span(report.elapsed_ns), rate(report.rate_per_s));
+                write!(out, " in {time} ({rate})")?;
+            }
+        }
     }
     if report.waited_ns >= WORTH_TELLING {
         let waited = span(report.waited_ns);

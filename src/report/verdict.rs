@@ -39,7 +39,7 @@ pub const TELLING_TIME: u64 = 100_000_000;
 /// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`] of [`TELLING_TIME`] or more; the p99 of
 /// lag is above [`LAG_TOLERATED`] and above [`LAG_SHARE`] of the rtt's p99, if there is one; the p99 of lateness is above
 /// [`LATENESS_TOLERATED`] and above [`LATENESS_SHARE`] of the response's p99, or, if there is none, above
-/// [`LATENESS_UNANSWERED`]; the p99 of the release of delayed frames is above [`LATENESS_TOLERATED`] and above
+/// [`LATENESS_UNANSWERED`] (of streams without pings, one-way times stand for both rtt and response); the p99 of the release of delayed frames is above [`LATENESS_TOLERATED`] and above
 /// [`LATENESS_SHARE`] of the rtt's p99; the kernel dropped frames because a TAP was not read fast enough; pings that were due were never
 /// sent. But where the process did not run for more than [`PAUSED_SHARE`] of the time, that explains all of it but a reactor
 /// that was busy in the rest of the time, too: the run was disturbed.
@@ -70,6 +70,10 @@ pub(super) struct Evidence {
     pub rtt_p99_ns: Option<u64>,
     pub lag_p99_ns: Option<u64>,
     pub response_p99_ns: Option<u64>,
+    /// The p99 of the one-way times of frames of streams.
+    pub stream_p99_ns: Option<u64>,
+    /// Frames of streams were sent.
+    pub has_streams: bool,
     pub lateness_p99_ns: Option<u64>,
     pub tap_queue_drops: u64,
     pub unsent: u64,
@@ -104,6 +108,8 @@ impl Evidence {
             rtt_p99_ns: p99(Metric::Rtt),
             lag_p99_ns: lag_p99(&report.histograms[Metric::Lag], frames_in),
             response_p99_ns: p99(Metric::Response),
+            stream_p99_ns: p99(Metric::Stream),
+            has_streams: report.stream_counts.is_some(),
             lateness_p99_ns: p99(Metric::Lateness),
             // The queues of a simulated switch are part of the network that was asked for.
             tap_queue_drops: match report
@@ -114,7 +120,7 @@ impl Evidence {
                 true => 0,
                 false => report.drops.get(DropReason::TapQueue),
             },
-            unsent: report.totals.unsent,
+            unsent: report.totals.unsent + report.stream_counts.map_or(0, |counts| counts.unsent),
             release_p99_ns: p99(Metric::Release),
             is_impaired: !report.impairments.is_empty(),
             paused_ns: report.pauses.total_ns,
@@ -137,6 +143,7 @@ impl Evidence {
             lag_p99_ns: lag_p99(phase.lag(), phase.work().frames_in),
             response_p99_ns: phase.response().quantile(0.99),
             lateness_p99_ns: phase.lateness().quantile(0.99),
+            has_streams: phase.has_streams(),
             unsent: phase.totals().unsent,
             ..Evidence::default()
         }
@@ -144,9 +151,23 @@ impl Evidence {
 
     /// The lateness that is not held against the tool.
     fn lateness_tolerated(&self) -> u64 {
-        match self.response_p99_ns {
+        match self.response_p99_ns.or(self.stream_p99_ns) {
             Some(response) => LATENESS_TOLERATED.max((LATENESS_SHARE * response as f64) as u64),
             None => LATENESS_UNANSWERED,
+        }
+    }
+
+    /// What lag is a part of, with its name: the rtt, or without pings the one-way time of streams.
+    fn measured(&self) -> Option<(&'static str, u64)> {
+        let rtt = self.rtt_p99_ns.map(|p99| ("rtt", p99));
+        rtt.or(self.stream_p99_ns.map(|p99| ("stream", p99)))
+    }
+
+    /// What was sent.
+    const fn what(&self) -> &'static str {
+        match (self.has_streams, self.response_p99_ns) {
+            (true, None) => "frame",
+            _ => "ping",
         }
     }
 
@@ -229,7 +250,8 @@ impl Verdict {
                 ),
             };
             let busy = percent(verdict.busy_share);
-            let what = match evidence.rtt_p99_ns {
+            let what = match evidence.measured() {
+                None if evidence.has_streams => "Frames were sent",
                 Some(_) if evidence.is_impaired => {
                     "The figures describe the network as it was impaired"
                 }
@@ -257,7 +279,7 @@ impl Verdict {
     fn reasons(&self, evidence: &Evidence) -> Vec<String> {
         let mut reasons = Vec::new();
         if evidence.unsent > 0 {
-            let pings = counted(evidence.unsent, "due ping");
+            let pings = counted(evidence.unsent, &format!("due {}", evidence.what()));
             reasons.push(format!("{pings} could not be sent in time"));
         }
         if self.is_busy(evidence) {
@@ -265,12 +287,12 @@ impl Verdict {
             reasons.push(format!("the reactor was busy {share} of the time"));
         }
         // Where nothing was answered, nobody knows what part of an rtt the lag would have been.
-        if let Some((lag, rtt)) = self.lag_p99_ns.zip(evidence.rtt_p99_ns)
+        if let Some((lag, (name, rtt))) = self.lag_p99_ns.zip(evidence.measured())
             && lag > LAG_TOLERATED
             && lag as f64 > LAG_SHARE * rtt as f64
         {
             reasons.push(format!(
-                "one frame in a hundred waited {} or more for it (rtt p99 {})",
+                "one frame in a hundred waited {} or more for it ({name} p99 {})",
                 span(lag),
                 span(rtt)
             ));
@@ -280,12 +302,12 @@ impl Verdict {
         {
             reasons.push(lateness(late, evidence));
         }
-        if let Some((late, rtt)) = evidence.release_p99_ns.zip(evidence.rtt_p99_ns)
+        if let Some((late, (name, rtt))) = evidence.release_p99_ns.zip(evidence.measured())
             && late > LATENESS_TOLERATED
             && late as f64 > LATENESS_SHARE * rtt as f64
         {
             reasons.push(format!(
-                "one delayed frame in a hundred was held {} too long or more (rtt p99 {})",
+                "one delayed frame in a hundred was held {} too long or more ({name} p99 {})",
                 span(late),
                 span(rtt)
             ));
@@ -302,12 +324,14 @@ impl Verdict {
 
 /// That pings were sent late, and what would help if it was only because nobody knew their neighbours yet.
 fn lateness(late: u64, evidence: &Evidence) -> String {
-    let response = evidence.response_p99_ns;
-    let response =
-        response.map_or_else(String::new, |p99| format!(" (response p99 {})", span(p99)));
-    let late = span(late);
+    let response = evidence.response_p99_ns.map(|p99| ("response", p99));
+    let response = response.or(evidence.stream_p99_ns.map(|p99| ("stream", p99)));
+    let response = response.map_or_else(String::new, |(name, p99)| {
+        format!(" ({name} p99 {})", span(p99))
+    });
+    let (late, what) = (span(late), evidence.what());
     let reason =
-        format!("one ping in a hundred was sent {late} or more after it was due{response}");
+        format!("one {what} in a hundred was sent {late} or more after it was due{response}");
     match evidence.response_after_first_ns {
         Some(later) if later <= LATENESS_TOLERATED => format!(
             "{reason}, but in the first second only, when neighbours were looked for (--resolve=before or --warmup keeps that out of the figures)"
@@ -332,6 +356,8 @@ mod tests {
         rtt_p99_ns: Some(10 * US),
         lag_p99_ns: Some(2 * US),
         response_p99_ns: Some(120 * US),
+        stream_p99_ns: None,
+        has_streams: false,
         lateness_p99_ns: Some(60 * US),
         tap_queue_drops: 0,
         unsent: 0,

@@ -111,13 +111,13 @@ impl Driver {
 
     fn send(&mut self, hypervisor: &mut Hypervisor<impl Fabric>, step: Step) {
         let Step::Send(Outgoing {
-            vm, length, ping, ..
+            vm, length, stamp, ..
         }) = step
         else {
             return;
         };
-        if let Some(ping) = ping {
-            hypervisor.stamp_sent(vm, ping, self.now);
+        if let Some(stamp) = stamp {
+            hypervisor.stamp(vm, stamp, self.now, &mut self.buffer);
         }
         let frame = self.buffer.get(..length).unwrap_or_default();
         let written = hypervisor.fabric().write(self.now, vm, frame);

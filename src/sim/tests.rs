@@ -24,6 +24,7 @@ mod neighbours;
 mod one_way;
 mod searches;
 mod steering;
+mod streams;
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);

@@ -24,6 +24,7 @@ mod path_mtu;
 mod probe;
 mod redirects;
 mod service;
+mod stream;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -66,6 +67,7 @@ pub use probe::{
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 pub use service::{MAX_STAMP_SESSIONS, StampMode};
+pub use stream::{StreamBuilt, StreamConfig, StreamRead};
 
 use self::answers::Answers;
 use self::fragment::{Fragmenter, Reassembly};

@@ -173,6 +173,16 @@ pub(super) fn with_ipv4_pseudo_header(
     u16::from_be(complement(sum))
 }
 
+/// The checksum of `bytes` and of the pseudo-header that a datagram between `addresses`, source and destination as they lie in its
+/// header, has over either version of IP.
+#[inline(always)]
+pub(super) fn of_parts(addresses: &[u8], protocol: u8, bytes: &[u8]) -> u16 {
+    let sum = u64_16bit_word::add_2bytes(0, [0, protocol]);
+    let sum = u64_16bit_word::add_2bytes(sum, (bytes.len() as u16).to_be_bytes());
+    let sum = add(sum, addresses);
+    u16::from_be(complement(add_any(sum, bytes)))
+}
+
 /// The checksum after one 16-bit word that it covers has changed from `old` to `new` (RFC 1624, equation 3).
 #[inline]
 pub(super) fn update(checksum: u16, old: u16, new: u16) -> u16 {

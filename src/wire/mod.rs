@@ -44,6 +44,7 @@ mod probe_head;
 mod router_discovery;
 mod source_mac;
 mod stamp;
+mod stream;
 mod tcp;
 mod udp;
 mod vlan;
@@ -120,6 +121,10 @@ pub use stamp::{
     NtpTimestamp, Reflection, STAMP_LENGTH, STAMP_PORT, STAMP_REPLY_FRAME, StampNumber,
     turn_into_ipv6_stamp_reply, turn_into_stamp_reply,
 };
+pub use stream::{
+    FRAME_CHECK_SEQUENCE, MAX_STREAMS, STREAM_PAYLOAD, STREAM_PORT, StreamEnvelope, StreamFrame,
+    StreamTag, StreamTemplate, stamp_stream,
+};
 pub use tcp::{
     PROTOCOL_TCP, TCP_LONGEST_FRAME, TCP_SYN_LENGTH, TcpSegment, turn_into_ipv6_tcp, turn_into_tcp,
     write_ipv6_tcp, write_tcp,
@@ -129,8 +134,8 @@ pub use udp::{
     turn_into_ipv6_udp_echo, turn_into_udp_echo, write_ipv6_udp, write_udp,
 };
 pub use vlan::{
-    ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, behind_tags, put_on, restore_tag, take_off,
-    untagged,
+    ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, behind_tags, put_on, restore_tag, tags_length,
+    take_off, untagged,
 };
 
 #[cfg(test)]

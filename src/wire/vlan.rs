@@ -155,9 +155,9 @@ pub fn untagged(vlan: Option<Vlan>, frame: &[u8]) -> Option<EthernetFrame<'_>> {
         .ok()
 }
 
-/// Bytes of the tags that [`take_off`] takes off.
+/// Bytes of the tags that [`take_off`] takes off. `None` if the frame is in another VLAN.
 #[inline]
-fn tags_length(vlan: Option<Vlan>, frame: &[u8]) -> Option<usize> {
+pub fn tags_length(vlan: Option<Vlan>, frame: &[u8]) -> Option<usize> {
     match (vlan, first_tag(frame)) {
         (None, None) => Some(0),
         (None, Some((_, 0))) => Some(VLAN_TAG_LENGTH),

@@ -40,6 +40,7 @@ mod scale;
 mod search;
 mod signals;
 mod stamp;
+mod streams;
 mod sweep;
 mod tcp;
 mod trace;

@@ -53,6 +53,8 @@ pub enum Kind {
     Switch,
     /// A whole number, such as `100`, `10k` or `10_000`.
     Whole,
+    /// A number of bytes, or of frames several sizes, such as `64-1518` or `imix`.
+    Sizes,
     /// A number that may have a fraction, such as `0.5` or `2e3`.
     Number,
     /// A span of time, such as `200us`.

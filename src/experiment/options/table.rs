@@ -1,7 +1,7 @@
 //! The rows.
 
 use Category::{Addresses, Fabric, Lab, Output, Traffic, Vms};
-use Kind::{Number, OneOf, Path, Switch, Text, Time, TimeOr, Whole};
+use Kind::{Number, OneOf, Path, Sizes, Switch, Text, Time, TimeOr, Whole};
 use Scope::{CommandLine, File, Group, Load, Phase, Run};
 
 use super::{Category, Default, Kind, OptionSpec, Scope};
@@ -303,9 +303,21 @@ pub const OPTIONS: &[OptionSpec] = &[
              vm0 to each group of --join). Several patterns add up. Without this option the \
              VMs only answer, until --duration is over or SIGINT or SIGTERM arrives.",
         ),
+    value("stream", "SRC:DST", Text)
+        .place(Traffic, Load)
+        .help("Who sends frames one way to whom, such as vm0:vm1; repeatable")
+        .repeatable()
+        .main()
+        .details(
+            "UDP to port 9, which nobody answers: received, lost, duplicated and reordered frames, one-way times and their \
+             variation, by one clock. Patterns as those of --ping; vm0:absent is flooded to a hardware address that nobody has, \
+             vm0:broadcast goes to all of the VLAN, and frames that VMs get which they are not for are counted. --rate, --interval \
+             and --size are theirs in a phase without pings; a pattern may have its own behind commas: \
+             'vm0:vm1,rate=100k,size=imix'. Not with several ranks.",
+        ),
     switch("ping-ipv6")
         .place(Traffic, Load)
-        .help("Ping VMs over IPv6 instead of IPv4")
+        .help("Ping VMs over IPv6 instead of IPv4; streams go that way, too")
         .short('6'),
     value("probe", "KIND", OneOf(ProbeKind::NAMES))
         .place(Traffic, Load)
@@ -396,12 +408,18 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("Time to wait for a reply")
         .default(Default::Text("1s"))
         .main(),
-    value("size", "BYTES", Whole)
+    value("size", "BYTES", Sizes)
         .place(Traffic, Load)
         .short('s')
-        .help("Payload of each ping")
+        .help("Payload of each ping; sizes of the frames of streams")
         .default(Default::Number(PAYLOAD_LENGTH as u64))
-        .main(),
+        .main()
+        .details(
+            "Of streams, frames with Ethernet header and frame check sequence, VLAN tags not counted; as short as they can be by \
+             default. A number; 64-1518 for any of these; 64/594/1518 in turn; imix for 64, 594 and 1518, seven to four to one; or \
+             the letters of RFC 6985 in turn: a to g are 64, 128, 256, 512, 1024, 1280 and 1518, h to j 2112, 9000 and 16000, z the \
+             most that the MTU has room for.",
+        ),
     value("ttl", "N", Whole)
         .place(Traffic, Run)
         .short('t')

@@ -137,6 +137,14 @@ impl PlanContext<'_> {
         count.map_err(|error| setting.error(error))
     }
 
+    /// The sources of the pattern, each with what it is for.
+    pub(super) fn ends(&self, setting: &Setting) -> Result<Vec<(VmId, Target)>, SettingError> {
+        let random = fastrand::Rng::with_seed(self.seed);
+        self.check_size(self.count(setting)?, 0)?;
+        let flows = self.pattern(setting)?.flows(self.population(), random);
+        Ok(flows.map_err(|error| setting.error(error))?.collect())
+    }
+
     fn population(&self) -> Population {
         let mut multicast_groups: Vec<IpAddr> = Vec::new();
         for joined in self.memberships {
@@ -204,7 +212,7 @@ impl PlanContext<'_> {
     }
 
     /// The target, as a VM if it is one.
-    fn reachable(&self, target: Target) -> Result<Target, String> {
+    pub(super) fn reachable(&self, target: Target) -> Result<Target, String> {
         let Target::Address(address) = target else {
             return Ok(target);
         };

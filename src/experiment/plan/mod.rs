@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use super::effective::effective;
 use super::scenario::Scenario;
 use super::settings::{Origin, Setting, SettingError, Settings};
-use super::{Experiment, FlowPlan};
+use super::{Experiment, FlowPlan, StreamPlan};
 use crate::hypervisor::AttributeLoss;
 use crate::load::Target;
 use crate::system::{
@@ -41,6 +41,7 @@ mod places;
 mod probe;
 mod size;
 mod steer;
+mod streams;
 mod transitions;
 mod vlan;
 mod vm_defaults;
@@ -182,7 +183,8 @@ fn plan_flows(
         free_memory: surroundings.free_memory,
     };
     context.check_size(0, 0)?;
-    let (flows, mut phases, serve) = phases::phases(scenario, &context)?;
+    let (flows, streams, mut phases, serve) = phases::phases(scenario, &context)?;
+    streams::check_sources(&streams, &phases)?;
     // Who sends there expects an answer, unless it is said that there is none.
     let is_sent = |kind| flows.iter().any(|flow| flow.probe == Probe::of(kind));
     if settings.get("udp-echo").is_none() {
@@ -202,6 +204,9 @@ fn plan_flows(
     let splits_path = path_split::add(settings, lab.mtu, &flows, &mut phases)?;
     let impairments = impairments::impairments(settings, &context)?;
     check_flow_numbers(&flows)?;
+    // Streams look for their neighbours as flows do.
+    let of_streams = streams.iter().filter_map(StreamPlan::as_flow);
+    let seekers: Vec<FlowPlan> = flows.iter().copied().chain(of_streams).collect();
     let decision = neighbours::decide(
         settings,
         &neighbours::Lab {
@@ -209,14 +214,14 @@ fn plan_flows(
             is_simulated,
             vms: &vms,
             vm_defaults: &vm_defaults,
-            flows: &flows,
+            flows: &seekers,
             phases: &phases,
             memberships: &memberships,
         },
     )?;
     lab.neighbours = decision.neighbours;
     lab.filter = decision.filter;
-    lab.callers = callers(&lab, &flows);
+    lab.callers = callers(&lab, &seekers);
     let mut experiment = Experiment {
         lab,
         is_simulated,
@@ -226,6 +231,7 @@ fn plan_flows(
         vm_defaults,
         memberships,
         flows,
+        streams,
         phases,
         timeout,
         serve,

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::PlanContext;
 use super::impairments::impairments;
 use super::places::Places;
+use super::streams::Streams;
 use crate::experiment::options::{self, Scope};
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Origin, PACING, Setting, SettingError, Settings};
-use crate::experiment::{FlowPlan, IpVersion};
+use crate::experiment::{FlowPlan, IpVersion, StreamPlan};
 use crate::hypervisor::Phase;
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::record::{MarkName, NoMarkName};
@@ -20,8 +21,8 @@ pub const MOST_PINGS: f64 = 1e7;
 /// Steps of a ramp; each has histograms of its own, which take about a megabyte.
 const MAX_STEPS: u32 = 100;
 
-/// Flows, phases, and for how long to serve if there are none.
-type Plan = (Vec<FlowPlan>, Vec<Phase>, Option<Duration>);
+/// Flows, streams, phases, and for how long to serve if there are none.
+type Plan = (Vec<FlowPlan>, Vec<StreamPlan>, Vec<Phase>, Option<Duration>);
 
 /// Plans the phases. Of the flows, whose numbers are in the phases, lists the first, [`PlanContext::most_flows`] at most.
 pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<Plan, SettingError> {
@@ -40,24 +41,29 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
     let mut places = Places::new(context, changing, defaults.get("control").is_some());
     let mut transitions = transitions.into_iter();
     let mut flows = Flows::default();
+    let mut streams = Streams::default();
     let mut phases: Vec<Phase> = Vec::new();
     for (i, settings) in each.iter().enumerate() {
         let duration = settings
             .get("duration")
             .map(Setting::duration)
             .transpose()?;
-        if settings.all("ping").is_empty() {
+        let sends = |name: &str| !settings.all(name).is_empty();
+        if !sends("ping") && !sends("stream") {
             if scenario.phases.is_empty() {
                 check_unused(settings, context)?;
-                return Ok((Vec::new(), Vec::new(), duration));
+                return Ok((Vec::new(), Vec::new(), Vec::new(), duration));
             }
             return Err(of_phase(
                 scenario.phases.get(i),
                 i,
-                "no ping; expected one pattern or more",
+                "no ping and no stream; expected one pattern or more",
             ));
         }
-        let range = flows.of_phase(settings, context, phases.len())?;
+        let range = match sends("ping") {
+            true => flows.of_phase(settings, context, phases.len())?,
+            false => 0..0,
+        };
         let is_last = i + 1 == each.len();
         let first = phases.len();
         add_phases(
@@ -69,6 +75,8 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
             scenario.phases.get(i),
             i,
         )?;
+        let of_streams = phases.get_mut(first..).unwrap_or_default();
+        streams.add(settings, context, of_streams)?;
         // A warm-up, which goes before its phase, is no mark, and of a ramp the first step is.
         let mark = mark(settings)?;
         let mut marked = phases.iter_mut().skip(first);
@@ -88,7 +96,7 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
         }
     }
     context.check_size(flows.number, phases.len())?;
-    Ok((flows.listed, phases, None))
+    Ok((flows.listed, streams.planned, phases, None))
 }
 
 /// The error that a phase of a scenario is as a whole. Its place is where the first of its `own` settings stands.
@@ -212,6 +220,7 @@ fn add_phases(
             name,
             is_counted: false,
             load,
+            streams: Vec::new(),
             duration: Some(warmup),
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
@@ -226,6 +235,7 @@ fn add_phases(
             name,
             is_counted: true,
             load,
+            streams: Vec::new(),
             duration,
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
@@ -253,12 +263,13 @@ fn add_phases(
                     format!("{name}, ")
                 };
                 phases.push(Phase {
-                    name: format!("{prefix}{} pings/s", rate.round()),
+                    name: format!("{prefix}{} {}/s", rate.round(), what(settings)),
                     is_counted: true,
                     load: PhaseLoad {
                         pacing: Pacing::Rate(rate),
                         ..load.clone()
                     },
+                    streams: Vec::new(),
                     duration: Some(step),
                     transitions: Vec::new(),
                     misbehaviours: Vec::new(),
@@ -271,6 +282,14 @@ fn add_phases(
         }
     }
     Ok(())
+}
+
+/// What the pace of a phase is that of.
+fn what(settings: &Settings) -> &'static str {
+    match settings.all("ping") {
+        [] => "frames",
+        _ => "pings",
+    }
 }
 
 /// The pacing of a phase, as it was asked for.
@@ -323,7 +342,7 @@ fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
     })
 }
 
-fn rate(setting: &Setting, text: &str) -> Result<f64, SettingError> {
+pub(super) fn rate(setting: &Setting, text: &str) -> Result<f64, SettingError> {
     setting.rate(text, "pings", MOST_PINGS)
 }
 
@@ -380,7 +399,7 @@ fn check_unused(settings: &Settings, context: &PlanContext<'_>) -> Result<(), Se
         .filter(|option| !["duration", "impair"].contains(&option.name));
     match unused.filter_map(|option| settings.get(option.name)).next() {
         Some(setting) => Err(setting
-            .error("nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1")),
+            .error("nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1, or a --stream")),
         None => Ok(()),
     }
 }

@@ -24,7 +24,7 @@ use super::marks::{MarkReport, Marks};
 use super::misbehaviours::{ResponseReport, others_during};
 use super::provenance::unlike;
 use super::units::count;
-use super::{Report, SecondReport, Unlike};
+use super::{Report, SecondReport, StreamCounts, Unlike};
 use crate::record::{
     Cause, Count, FloodKind, LatencySummary, MarkMetric, Metric, PathStage, Scope, Totals,
 };
@@ -241,6 +241,7 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
             .chain(of_losses(before.1, after.1))
             .chain(of_marks(before.1, after.1))
             .chain(of_misbehaviours(before.1, after.1))
+            .chain(of_streams(before.1, after.1))
             .chain(of_floods(before.1, after.1))
             .chain(connections::differences(before.1, after.1))
             .chain(of_path(before.1, after.1))
@@ -323,6 +324,36 @@ fn of_misbehaviours(before: &Report, after: &Report) -> Vec<Difference> {
         }
     }
     differences
+}
+
+/// What became of the frames of streams, if one of the runs has some, of each count that one of them has. How much that varies is
+/// not known.
+fn of_streams(before: &Report, after: &Report) -> Vec<Difference> {
+    let both = [before, after];
+    if both.iter().all(|run| run.stream_counts.is_none()) {
+        return Vec::new();
+    }
+    let difference = |name: &str, quantity, of: &dyn Fn(&Report) -> Option<f64>| {
+        let figure = format!("streams.{name}");
+        Difference::new(figure, quantity, both.map(of), None)
+    };
+    let count = |run: &Report, name: &str| run.stream_counts?.get(name);
+    let occurred = StreamCounts::NAMES
+        .iter()
+        .filter(|(name, _)| both.iter().any(|run| count(run, name) > Some(0)));
+    let counts = occurred.map(|(name, _)| {
+        difference(
+            name,
+            Quantity::Frames,
+            &|run| Some(count(run, name)? as f64),
+        )
+    });
+    let loss = |run: &Report| Some(run.stream_counts?.loss());
+    let others = [
+        difference("loss", Quantity::Share, &loss),
+        difference("rate", Quantity::PerSecond, &Report::stream_rate),
+    ];
+    others.into_iter().chain(counts).collect()
 }
 
 /// What was flooded, of each kind that one of the runs has counted. How much that varies is not known.

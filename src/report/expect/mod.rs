@@ -3,7 +3,7 @@
 //! ```text
 //! expectation = figure operator value
 //! figure      = [metric "."] statistic | count | "loss" | "rate" | "losses." cause | "mark." name "." of_mark
-//!             | "floods." kind "." of_flood
+//!             | "floods." kind "." of_flood | "streams." of_stream
 //! metric      = a name of the table of metrics, such as "rtt" or "boot"; rtt if none is named
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = a name of the table of counts, such as "received" | "drops"
@@ -13,6 +13,8 @@
 //!             | "passed" | "flows" | "marks"
 //! kind        = that of frames that were flooded, such as "unknown_unicast"
 //! of_flood    = "frames" | "copies" | "repeated" | "unwanted" | "last_copy." statistic
+//! of_stream   = a name of the counts of streams, such as "lost" or "leaked" | "loss" | "rate"
+//!             | "jitter" | "longest_gap" | "longest_loss" | "extent"     (the most of a stream)
 //! operator    = "<" | "<=" | ">" | ">=" | "="
 //! value       = number unit
 //! unit        = "ns" | "us" | "µs" | "ms" | "s"     of a latency
@@ -36,9 +38,9 @@ use serde::{Deserialize, Serialize};
 pub(super) use parse::operator;
 pub use parse::{ParseExpectationError, expected_figures};
 
-use super::Report;
 use super::marks::{MarkReport, Marks};
 use super::units::{count, percent, rate, significant, span};
+use super::{Report, StreamReport};
 use crate::record::{Cause, Count, FloodKind, Latency, MarkMetric, MarkName, Metric};
 
 /// An expected value of a figure of a run.
@@ -63,6 +65,21 @@ enum Figure {
     Loss,
     Rate,
     Flood(FloodKind, OfFlood),
+    Stream(OfStream),
+}
+
+/// A figure of the streams of a run.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum OfStream {
+    /// The count of that name, of all of them.
+    Count(&'static str),
+    Loss,
+    /// Frames per second that were received.
+    Rate,
+    Jitter,
+    LongestGap,
+    LongestLoss,
+    Extent,
 }
 
 /// A figure of the frames of one kind that were flooded.
@@ -179,6 +196,14 @@ impl Expectation {
         )
     }
 
+    /// Returns true if it says how many frames of streams may be lost, so that it alone decides about them.
+    pub fn judges_streams(&self) -> bool {
+        matches!(
+            self.figure,
+            Figure::Stream(OfStream::Loss | OfStream::Count("lost" | "received"))
+        )
+    }
+
     /// Returns true if it says how many pings may end as `how`, so that it alone decides about them.
     pub fn judges(&self, how: Count) -> bool {
         match &self.figure {
@@ -193,6 +218,7 @@ impl Expectation {
             | Figure::Rate
             | Figure::Latency(..)
             | Figure::Flood(..)
+            | Figure::Stream(_)
             | Figure::Mark(..) => false,
         }
     }
@@ -236,13 +262,16 @@ impl Figure {
             Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
             Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
             Figure::Flood(kind, of) => of.of(report, *kind),
+            Figure::Stream(of) => of.of(report),
         }
     }
 
     /// Returns true if it is a time.
     const fn is_time(&self) -> bool {
         match self {
-            Figure::Latency(..) | Figure::Flood(_, OfFlood::LastCopy(_)) => true,
+            Figure::Latency(..)
+            | Figure::Flood(_, OfFlood::LastCopy(_))
+            | Figure::Stream(OfStream::Jitter | OfStream::LongestGap) => true,
             Figure::Mark(_, of) => of.is_time(),
             _ => false,
         }
@@ -256,8 +285,9 @@ impl Figure {
             Figure::Count(_) | Figure::Drops | Figure::Losses(_) | Figure::Flood(..) => {
                 count(found as u64)
             }
-            Figure::Loss => percent(found),
-            Figure::Rate => rate(found),
+            Figure::Loss | Figure::Stream(OfStream::Loss) => percent(found),
+            Figure::Rate | Figure::Stream(OfStream::Rate) => rate(found),
+            Figure::Stream(_) => count(found as u64),
         }
     }
 
@@ -265,8 +295,10 @@ impl Figure {
     fn show_with(&self, found: f64, decimals: usize) -> String {
         match self {
             _ if self.is_time() => format!("{found:.decimals$} ns"),
-            Figure::Loss => format!("{:.decimals$} %", found * 100.0),
-            Figure::Rate => format!("{found:.decimals$}/s"),
+            Figure::Loss | Figure::Stream(OfStream::Loss) => {
+                format!("{:.decimals$} %", found * 100.0)
+            }
+            Figure::Rate | Figure::Stream(OfStream::Rate) => format!("{found:.decimals$}/s"),
             _ => format!("{found:.decimals$}"),
         }
     }
@@ -289,6 +321,26 @@ impl OfFlood {
             OfFlood::Unwanted => flood.unwanted as f64,
             OfFlood::LastCopy(statistic) => return statistic.of(&flood.last_copy.expand()),
         })
+    }
+}
+
+impl OfStream {
+    /// `None` of a run without streams, and of what none of them has.
+    fn of(self, report: &Report) -> Option<f64> {
+        let counts = report.stream_counts?;
+        let most = |of: fn(&StreamReport) -> Option<f64>| {
+            let values = report.streams.iter().filter_map(of);
+            values.max_by(f64::total_cmp)
+        };
+        match self {
+            OfStream::Count(name) => Some(counts.get(name)? as f64),
+            OfStream::Loss => (counts.expected > 0).then(|| counts.loss()),
+            OfStream::Rate => report.stream_rate(),
+            OfStream::Jitter => most(|stream| stream.jitter_ns),
+            OfStream::LongestGap => most(|stream| Some(stream.longest_gap_ns as f64)),
+            OfStream::LongestLoss => most(|stream| Some(stream.longest_loss as f64)),
+            OfStream::Extent => most(|stream| Some(stream.most_extent as f64)),
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use super::{Expectation, Figure, OfFlood, OfMark, Operator, Statistic};
+use super::{Expectation, Figure, OfFlood, OfMark, OfStream, Operator, Statistic};
 use crate::record::{Cause, Count, FloodKind, MarkMetric, Metric};
+use crate::report::StreamCounts;
 
 /// Why a text is no expectation: the part that was found, and what is expected there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -73,16 +74,19 @@ pub fn expected_figures() -> String {
     let counts: Vec<_> = Count::ALL.iter().map(|count| count.name()).collect();
     let causes: Vec<_> = Cause::ALL.iter().map(|cause| cause.name()).collect();
     let floods = FloodKind::ALL.map(FloodKind::name);
+    let streams: Vec<_> = StreamCounts::NAMES.iter().map(|(name, _)| *name).collect();
     format!(
         "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt or with one of {} and a dot before it; \
          or {}, drops, loss, rate; or losses.CAUSE with one of {}; or mark.NAME and one of {} with a dot and one of the former behind it, or one of \
          changes, passed, flows, marks; or floods.KIND with one of {} and, behind a dot, frames, copies, repeated, unwanted, or \
-         last_copy with a dot and one of the first behind it",
+         last_copy with a dot and one of the first behind it; or streams. with one of {}, loss, rate, jitter, longest_gap, \
+         longest_loss, extent behind it",
         Metric::names(),
         counts.join(", "),
         causes.join(", "),
         MarkMetric::names(),
-        floods.join(", ")
+        floods.join(", "),
+        streams.join(", ")
     )
 }
 
@@ -109,6 +113,9 @@ fn figure(name: &str) -> Option<Figure> {
             self::of_flood(figure)?,
         ));
     }
+    if let Some(of_stream) = name.strip_prefix("streams.") {
+        return Some(Figure::Stream(self::of_stream(of_stream)?));
+    }
     if let Some(of_mark) = name.strip_prefix("mark.") {
         let (mark, figure) = of_mark.split_once('.')?;
         return Some(Figure::Mark(mark.parse().ok()?, self::of_mark(figure)?));
@@ -131,6 +138,21 @@ fn of_flood(name: &str) -> Option<OfFlood> {
             name.strip_prefix("last_copy.")?,
         )?)),
     }
+}
+
+fn of_stream(name: &str) -> Option<OfStream> {
+    Some(match name {
+        "loss" => OfStream::Loss,
+        "rate" => OfStream::Rate,
+        "jitter" => OfStream::Jitter,
+        "longest_gap" => OfStream::LongestGap,
+        "longest_loss" => OfStream::LongestLoss,
+        "extent" => OfStream::Extent,
+        _ => {
+            let mut names = StreamCounts::NAMES.iter();
+            OfStream::Count(names.find(|(known, _)| *known == name)?.0)
+        }
+    })
 }
 
 fn of_mark(name: &str) -> Option<OfMark> {
@@ -191,7 +213,7 @@ impl Figure {
                 let found = units.into_iter().find_map(in_unit);
                 found.ok_or("a time such as 200us, 1.5ms or 2s")
             }
-            Figure::Loss => {
+            Figure::Loss | Figure::Stream(OfStream::Loss) => {
                 let percent = text
                     .strip_suffix('%')
                     .and_then(|text| number(text.trim_end()));
@@ -202,10 +224,10 @@ impl Figure {
                 let none = || (number(text) == Some(0.0)).then_some(0.0);
                 share.or_else(none).ok_or("a percentage such as 0.1%")
             }
-            Figure::Rate => {
+            Figure::Rate | Figure::Stream(OfStream::Rate) => {
                 let per_second = text.strip_suffix("/s").unwrap_or(text).trim_end();
                 let per_second = crate::number::number(per_second);
-                per_second.ok_or("pings per second such as 20000, 20k or 20000/s")
+                per_second.ok_or("a number per second such as 20000, 20k or 20000/s")
             }
             _ => whole(text),
         }
@@ -266,7 +288,8 @@ mod tests {
             ("p99<NaNus", "expected a time"),
             ("loss<1", "expected a percentage such as 0.1%"),
             ("loss<101%", "expected a percentage"),
-            ("rate>fast", "expected pings per second"),
+            ("rate>fast", "expected a number per second"),
+            ("streams.sents=1", "no figure is named \"streams.sents\""),
             ("received>=1.5", "expected a whole number"),
         ] {
             let error = text.parse::<Expectation>().unwrap_err().to_string();

@@ -10,7 +10,7 @@ use super::super::svg::{self, Line, Size};
 use super::super::text::{RANK_COLUMNS, hints, neighbours, rank_rows};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{
-    Report, SecondReport, connections, impairments, link_changes, moves, recordings,
+    Report, SecondReport, connections, impairments, link_changes, moves, recordings, streams,
 };
 use super::flows::flows;
 use super::misbehaviours::{floods_counted, misbehaviours};
@@ -46,6 +46,7 @@ const SECTIONS: &[Section] = &[
         Ok(latencies(report)
             + &phases(report)
             + &ranks(report)
+            + &streams_table(report)
             + &misbehaviours(report)
             + &floods_counted(report))
     },
@@ -178,6 +179,21 @@ fn tiles(report: &Report) -> String {
         );
     }
     html + "</div>\n"
+}
+
+/// The section of streams; nothing where there were none.
+fn streams_table(report: &Report) -> String {
+    let Some(counts) = &report.stream_counts else {
+        return String::new();
+    };
+    let rows = streams::rows(report, ROWS_LISTED);
+    let rows = rows.map(|row| row.map(Cell::new).into());
+    format!(
+        "<section>\n<h2>Streams</h2>\n<p class=\"quiet\">{} · p50, p99: one-way times · late: came after a later one (RFC \
+         4737) · jitter: RFC 3550</p>\n{}</section>\n",
+        Escaped(&streams::sentence(counts)),
+        table(&streams::COLUMNS, rows, false)
+    )
 }
 
 fn leases(report: &Report) -> io::Result<String> {

@@ -59,11 +59,12 @@ impl Vm {
         };
         let length = match config.destination {
             IpAddr::V4(destination) => {
-                let envelope = vm.ipv4_envelope(config, destination, mac, identification)?;
+                let envelope =
+                    vm.ipv4_envelope(&config.options, destination, mac, identification)?;
                 write_udp(&envelope, ports, size, fill, buffer)
             }
             IpAddr::V6(destination) => {
-                let envelope = vm.ipv6_envelope(now, config, destination, mac)?;
+                let envelope = vm.ipv6_envelope(now, &config.options, destination, mac)?;
                 write_ipv6_udp(&envelope, ports, fill, buffer)
             }
         };

@@ -126,7 +126,7 @@ impl Vm {
         mac: MacAddr,
     ) -> Option<EchoTemplate> {
         let request = EchoRequest {
-            envelope: self.ipv4_envelope(config, destination, mac, 0)?,
+            envelope: self.ipv4_envelope(&config.options, destination, mac, 0)?,
             identifier: identifier(session),
             sequence: 0,
         };
@@ -146,7 +146,7 @@ impl Vm {
             mac,
         } = to_build;
         let request = Icmpv6EchoRequest {
-            envelope: self.ipv6_envelope(now, config, destination, mac)?,
+            envelope: self.ipv6_envelope(now, &config.options, destination, mac)?,
             identifier: identifier(ping.session),
             sequence: ping.sequence as u16,
         };

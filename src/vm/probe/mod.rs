@@ -31,6 +31,7 @@ use super::ipv4::Shortcuts;
 use super::neighbour::{Found, Lookup, VainSearch};
 use super::nic::group_mac;
 use super::service::Services;
+use super::stream::Stream;
 use super::{
     DEFAULT_TIME_TO_LIVE, Event, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm,
     VmConfig,
@@ -50,6 +51,8 @@ pub(super) struct Probes {
     link: LinkProbes,
     connections: Connections,
     pub(super) services: Services,
+    /// The streams that it sends.
+    pub(super) streams: Vec<Stream>,
 }
 
 impl Probes {
@@ -137,8 +140,15 @@ impl Vm {
             // Its pings are such requests.
             return Neighbour::Known;
         }
-        let next_hop = session.and_then(|session| self.next_hop(now, session.config.destination));
-        let Some(next_hop) = next_hop else {
+        match session.map(|session| session.config.destination) {
+            Some(destination) => self.find_neighbour_at(now, destination),
+            None => Neighbour::NoRoute,
+        }
+    }
+
+    /// Looks for the neighbour that what is for `destination` is handed to.
+    pub(super) fn find_neighbour_at(&mut self, now: Instant, destination: IpAddr) -> Neighbour {
+        let Some(next_hop) = self.next_hop(now, destination) else {
             return Neighbour::NoRoute;
         };
         let found = self.neighbours.find(now, next_hop);
@@ -369,9 +379,9 @@ impl Vm {
     }
 
     /// The headers of a session's requests over IPv4. `None` while the VM has no address.
-    fn ipv4_envelope(
+    pub(super) fn ipv4_envelope(
         &self,
-        config: &SessionConfig,
+        options: &PingOptions,
         destination: Ipv4Addr,
         mac: MacAddr,
         identification: u16,
@@ -381,18 +391,18 @@ impl Vm {
             destination_mac: mac,
             source: self.address()?,
             destination,
-            time_to_live: config.options.time_to_live,
-            dscp: config.options.dscp,
-            dont_fragment: config.options.dont_fragment,
+            time_to_live: options.time_to_live,
+            dscp: options.dscp,
+            dont_fragment: options.dont_fragment,
             identification,
         })
     }
 
     /// The same over IPv6.
-    fn ipv6_envelope(
+    pub(super) fn ipv6_envelope(
         &self,
         now: Instant,
-        config: &SessionConfig,
+        options: &PingOptions,
         destination: Ipv6Addr,
         mac: MacAddr,
     ) -> Option<Ipv6Envelope> {
@@ -402,9 +412,9 @@ impl Vm {
             destination_mac: mac,
             source: ipv6.source_for(now, destination)?,
             destination,
-            traffic_class: config.options.dscp << 2,
+            traffic_class: options.dscp << 2,
             // What a router advises is the default; who asks for another number gets it.
-            hop_limit: match config.options.time_to_live {
+            hop_limit: match options.time_to_live {
                 DEFAULT_TIME_TO_LIVE => ipv6.hop_limit(),
                 asked => asked,
             },

@@ -215,11 +215,12 @@ impl Vm {
         let length = match config.destination {
             IpAddr::V4(destination) => {
                 let identification = self.ipv4.next_identification();
-                let envelope = self.ipv4_envelope(config, destination, mac, identification)?;
+                let envelope =
+                    self.ipv4_envelope(&config.options, destination, mac, identification)?;
                 write_tcp(&envelope, segment, buffer)
             }
             IpAddr::V6(destination) => {
-                let envelope = self.ipv6_envelope(now, config, destination, mac)?;
+                let envelope = self.ipv6_envelope(now, &config.options, destination, mac)?;
                 write_ipv6_tcp(&envelope, segment, buffer)
             }
         };

@@ -1,0 +1,77 @@
+//! Takes in what happens to the frames of streams.
+
+use super::Recorder;
+use crate::record::{Metric, StreamId, Streams};
+use crate::time::Instant;
+use crate::vm::VmId;
+
+impl Recorder {
+    /// Adds a stream for `receivers`: the n-th call, from 0, adds `StreamId(n)`. One of a warm-up does not count.
+    pub fn add_stream(&mut self, is_counted: bool, receivers: Vec<VmId>) {
+        let histograms = self.limits.flow_histograms;
+        let streams = self.streams.get_or_insert_default();
+        streams.add(is_counted, receivers, histograms);
+    }
+
+    /// The streams, if there are any.
+    pub fn streams(&self) -> Option<&Streams> {
+        self.streams.as_deref()
+    }
+
+    /// A frame of `octets` bytes, due at `due`, was written at `sent`.
+    pub fn stream_sent(&mut self, stream: StreamId, octets: u64, due: Instant, sent: Instant) {
+        let phase = self.phase_at(due);
+        phase.record(Metric::Lateness, sent.nanos_since(due));
+        phase.stream_sent(due, sent);
+        if let Some(streams) = &mut self.streams {
+            streams.sent(stream, sent, octets);
+        }
+    }
+
+    /// A frame of `octets` bytes, sent at `sent`, was read at `received` by a VM that it is for.
+    pub fn stream_received(
+        &mut self,
+        of: (StreamId, VmId),
+        frame: (u64, u64),
+        (sent, received): (Instant, Instant),
+    ) {
+        let Some(streams) = &mut self.streams else {
+            return;
+        };
+        if let Some(one_way) = streams.received(of, frame, (sent, received)) {
+            self.record(Metric::Stream, one_way);
+        }
+        self.phase_at(sent).answered(received);
+    }
+
+    /// `vm` has read a frame that is for it, and that was damaged on its way.
+    pub fn stream_corrupt(&mut self, stream: StreamId, vm: VmId) {
+        if let Some(streams) = &mut self.streams {
+            streams.corrupt(stream, vm);
+        }
+    }
+
+    /// A VM has read a frame that it is not for.
+    pub fn stream_leaked(&mut self, stream: StreamId) {
+        let streams = self.streams.as_mut();
+        if let Some(record) = streams.and_then(|streams| streams.get_mut(stream)) {
+            record.leaked += 1;
+        }
+    }
+
+    /// A frame was due and could not be sent, because the neighbour was not known or no way led to it.
+    pub fn stream_unresolved(&mut self, stream: StreamId) {
+        let streams = self.streams.as_mut();
+        if let Some(record) = streams.and_then(|streams| streams.get_mut(stream)) {
+            record.unresolved += 1;
+        }
+    }
+
+    /// So many frames of the present phase's streams were due and will not be sent: its time is up.
+    pub fn stream_unsent(&mut self, frames: u64) {
+        let is_counted = self.current_phase().counted();
+        if let Some(streams) = self.streams.as_mut().filter(|_| is_counted) {
+            streams.unsent = streams.unsent.saturating_add(frames);
+        }
+    }
+}

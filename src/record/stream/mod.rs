@@ -1,0 +1,354 @@
+//! What became of the frames of streams, which nobody answers: counts, order, one-way times and their variation.
+
+mod sequence;
+
+pub use self::sequence::{MAX_SEQUENCE_GAPS, Reordering};
+use self::sequence::{Order, Sequence};
+use super::{Latency, Moments};
+use crate::time::Instant;
+use crate::vm::VmId;
+
+/// The number of a stream, counted in the order of the plan: each phase has streams of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StreamId(pub u32);
+
+impl StreamId {
+    /// Its place in a list of all of them.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Frames at one end of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Carried {
+    /// How many.
+    pub frames: u64,
+    /// Their bytes, frame check sequences and VLAN tags included.
+    pub octets: u64,
+    /// When the first and the last one passed.
+    pub span: Option<(Instant, Instant)>,
+}
+
+impl Carried {
+    fn add(&mut self, at: Instant, octets: u64) {
+        self.frames += 1;
+        self.octets += octets;
+        let (first, _) = self.span.unwrap_or((at, at));
+        self.span = Some((first, at));
+    }
+
+    /// Nanoseconds from the first to the last.
+    pub fn elapsed(&self) -> u64 {
+        self.span.map_or(0, |(first, last)| last.nanos_since(first))
+    }
+
+    /// Frames and bits per second: as many as came after the first one, by the time from that to the last. 0 of fewer than two.
+    pub fn rates(&self) -> (f64, f64) {
+        let elapsed = self.elapsed();
+        if self.frames < 2 || elapsed == 0 {
+            return (0.0, 0.0);
+        }
+        let frames = (self.frames - 1) as f64 * 1e9 / elapsed as f64;
+        (
+            frames,
+            frames * 8.0 * self.octets as f64 / self.frames as f64,
+        )
+    }
+}
+
+/// What a VM received of a stream that is for it.
+#[derive(Clone, Debug)]
+pub struct StreamReceiver {
+    /// The VM.
+    pub vm: VmId,
+    /// Frames received, each once.
+    pub received: Carried,
+    /// Further copies of frames that were received.
+    pub duplicate: u64,
+    /// Frames that came so late that nothing was known of their number any more: neither received nor duplicate.
+    pub stale: u64,
+    /// Frames that came with wrong checksums. They are lost as well.
+    pub corrupt: u64,
+    /// The longest time between two frames that were received one after the other, in nanoseconds.
+    pub longest_gap: u64,
+    sequence: Sequence,
+    /// The time that the last frame took, in nanoseconds.
+    transit: Option<u64>,
+    jitter: f64,
+}
+
+impl StreamReceiver {
+    fn new(vm: VmId) -> StreamReceiver {
+        StreamReceiver {
+            vm,
+            received: Carried::default(),
+            duplicate: 0,
+            stale: 0,
+            corrupt: 0,
+            longest_gap: 0,
+            sequence: Sequence::default(),
+            transit: None,
+            jitter: 0.0,
+        }
+    }
+
+    /// Takes in a frame. Returns true if it is the first copy of it.
+    fn take(&mut self, sequence: u64, octets: u64, sent: Instant, received: Instant) -> bool {
+        match self.sequence.arrived(sequence) {
+            Order::Duplicate => self.duplicate += 1,
+            Order::Stale => self.stale += 1,
+            Order::First => {
+                if let Some((_, last)) = self.received.span {
+                    self.longest_gap = self.longest_gap.max(received.nanos_since(last));
+                }
+                self.received.add(received, octets);
+                let transit = received.nanos_since(sent);
+                if let Some(before) = self.transit.replace(transit) {
+                    self.jitter += (transit.abs_diff(before) as f64 - self.jitter) / 16.0;
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The order of its frames.
+    pub const fn reordering(&self) -> &Reordering {
+        self.sequence.reordering()
+    }
+
+    /// The most frames in a row that it has not received, of `sent`.
+    pub fn longest_loss(&self, sent: u64) -> u64 {
+        self.sequence.longest_loss(sent)
+    }
+
+    /// The interarrival jitter after the last frame (RFC 3550 section 6.4.1), in nanoseconds.
+    pub const fn jitter(&self) -> f64 {
+        self.jitter
+    }
+}
+
+/// What became of one stream.
+#[derive(Clone, Debug)]
+pub struct StreamRecord {
+    is_counted: bool,
+    /// Frames sent.
+    pub sent: Carried,
+    /// Frames that were due and could not be sent, because the neighbour was not known or no way led to it.
+    pub unresolved: u64,
+    /// Copies that VMs got which they are not for.
+    pub leaked: u64,
+    /// The VMs that it is for, in the order of their numbers.
+    receivers: Vec<StreamReceiver>,
+    one_way: OneWay,
+}
+
+/// One-way times: of few streams all of them, of others what moments tell.
+#[derive(Clone, Debug)]
+enum OneWay {
+    Histogram(Box<Latency>),
+    Moments(Moments),
+}
+
+impl StreamRecord {
+    /// False of a warm-up, whose frames are in no figure of the run.
+    pub const fn is_counted(&self) -> bool {
+        self.is_counted
+    }
+
+    /// The VMs that it is for, in the order of their numbers. None if it goes to what is no VM of the run.
+    pub fn receivers(&self) -> &[StreamReceiver] {
+        &self.receivers
+    }
+
+    /// From the sending of a frame to its receipt, of each VM that received it; if it was kept.
+    pub fn one_way(&self) -> Option<&Latency> {
+        match &self.one_way {
+            OneWay::Histogram(histogram) => Some(histogram),
+            OneWay::Moments(_) => None,
+        }
+    }
+
+    /// Count, extremes, mean and deviation of that.
+    pub const fn moments(&self) -> &Moments {
+        match &self.one_way {
+            OneWay::Histogram(histogram) => histogram.moments(),
+            OneWay::Moments(moments) => moments,
+        }
+    }
+
+    fn receiver_mut(&mut self, vm: VmId) -> Option<&mut StreamReceiver> {
+        // Nearly every stream is for one VM.
+        let place = match self.receivers.as_slice() {
+            [only] if only.vm == vm => 0,
+            all => all.binary_search_by_key(&vm, |one| one.vm).ok()?,
+        };
+        self.receivers.get_mut(place)
+    }
+}
+
+/// What became of all streams of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    records: Vec<StreamRecord>,
+    /// Frames that were due and were not sent in time, of those that count.
+    pub(super) unsent: u64,
+    /// Copies that were to be received of the frames sent, and those that were.
+    expected: u64,
+    arrived: u64,
+}
+
+impl Streams {
+    /// The streams, by their numbers.
+    pub fn records(&self) -> &[StreamRecord] {
+        &self.records
+    }
+
+    /// Frames that were due and were not sent in time, warm-ups not counted.
+    pub const fn unsent(&self) -> u64 {
+        self.unsent
+    }
+
+    /// Returns true if not every frame sent has come to each VM that it is for.
+    pub const fn is_any_missing(&self) -> bool {
+        self.arrived < self.expected
+    }
+
+    /// Adds a stream for `receivers`. All of up to `histograms` have one of their one-way times.
+    pub(super) fn add(&mut self, is_counted: bool, mut receivers: Vec<VmId>, histograms: usize) {
+        receivers.sort_unstable();
+        receivers.dedup();
+        if self.records.len() == histograms {
+            for record in &mut self.records {
+                record.one_way = OneWay::Moments(*record.moments());
+            }
+        }
+        let one_way = match self.records.len() < histograms {
+            true => OneWay::Histogram(Box::default()),
+            false => OneWay::Moments(Moments::default()),
+        };
+        self.records.push(StreamRecord {
+            is_counted,
+            sent: Carried::default(),
+            unresolved: 0,
+            leaked: 0,
+            receivers: receivers.into_iter().map(StreamReceiver::new).collect(),
+            one_way,
+        });
+    }
+
+    /// Returns true if `stream` is for `vm`.
+    pub fn is_for(&self, stream: StreamId, vm: VmId) -> bool {
+        let record = self.records.get(stream.index());
+        record.is_some_and(|record| {
+            let receivers = &record.receivers;
+            receivers.binary_search_by_key(&vm, |one| one.vm).is_ok()
+        })
+    }
+
+    /// The record of `stream`.
+    pub(super) fn get_mut(&mut self, stream: StreamId) -> Option<&mut StreamRecord> {
+        self.records.get_mut(stream.index())
+    }
+
+    /// A frame of `octets` bytes was sent.
+    pub(super) fn sent(&mut self, stream: StreamId, sent: Instant, octets: u64) {
+        if let Some(record) = self.records.get_mut(stream.index()) {
+            record.sent.add(sent, octets);
+            self.expected += record.receivers.len() as u64;
+        }
+    }
+
+    /// `vm` has received a frame that is for it. Returns its one-way time, if it is the first copy and counts.
+    pub(super) fn received(
+        &mut self,
+        (stream, vm): (StreamId, VmId),
+        (sequence, octets): (u64, u64),
+        (sent, received): (Instant, Instant),
+    ) -> Option<u64> {
+        let record = self.records.get_mut(stream.index())?;
+        let receiver = record.receiver_mut(vm)?;
+        if !receiver.take(sequence, octets, sent, received) {
+            return None;
+        }
+        self.arrived += 1;
+        let one_way = received.nanos_since(sent);
+        match &mut record.one_way {
+            OneWay::Histogram(histogram) => histogram.record(one_way),
+            OneWay::Moments(moments) => moments.record(one_way),
+        }
+        record.is_counted.then_some(one_way)
+    }
+
+    /// `vm` has received a frame that is for it, and that was damaged on its way.
+    pub(super) fn corrupt(&mut self, stream: StreamId, vm: VmId) {
+        let record = self.records.get_mut(stream.index());
+        if let Some(receiver) = record.and_then(|record| record.receiver_mut(vm)) {
+            receiver.corrupt += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: u64 = 1_000;
+
+    #[test]
+    fn rates_are_those_between_the_first_and_the_last_frame() {
+        let mut carried = Carried::default();
+        for number in 0..11 {
+            carried.add(Instant::from_nanos(5_000 + number * 100 * US), 125);
+        }
+        // Eleven frames of a thousand bits, one every 100 µs.
+        assert_eq!(carried.elapsed(), 1_000 * US);
+        assert_eq!(carried.rates(), (10_000.0, 10_000_000.0));
+        assert_eq!(Carried::default().rates(), (0.0, 0.0));
+    }
+
+    #[test]
+    fn jitter_is_the_running_mean_of_rfc_3550() {
+        let mut receiver = StreamReceiver::new(VmId(1));
+        let mut expected = 0.0;
+        let transits = [100, 130, 90, 90, 200_u64];
+        for (number, transit) in (0..).zip(transits) {
+            let sent = Instant::from_nanos(number * 1_000);
+            let received = Instant::from_nanos(number * 1_000 + transit);
+            assert!(receiver.take(number, 64, sent, received));
+        }
+        for pair in transits.windows(2) {
+            expected += (pair[1].abs_diff(pair[0]) as f64 - expected) / 16.0;
+        }
+        assert_eq!(receiver.jitter(), expected);
+        assert_eq!(receiver.longest_gap, 1_110);
+    }
+
+    #[test]
+    fn a_stream_to_several_is_missing_until_each_of_them_has_each_frame() {
+        let mut streams = Streams::default();
+        let stream = StreamId(0);
+        streams.add(true, vec![VmId(3), VmId(1), VmId(3)], 1);
+        assert!(streams.is_for(stream, VmId(3)) && !streams.is_for(stream, VmId(2)));
+        let (sent, received) = (Instant::from_nanos(10), Instant::from_nanos(17));
+        streams.sent(stream, sent, 64);
+        for (vm, one_way, is_missing) in [
+            (1, Some(7), true),
+            (1, None, true),
+            (2, None, true),
+            (3, Some(7), false),
+        ] {
+            let of = (stream, VmId(vm));
+            assert_eq!(streams.received(of, (0, 64), (sent, received)), one_way);
+            assert_eq!(streams.is_any_missing(), is_missing, "vm{vm}");
+        }
+        let record = &streams.records()[0];
+        let duplicates = record.receivers().iter().map(|one| one.duplicate);
+        assert_eq!(duplicates.collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(record.moments().count(), 2);
+        streams.add(false, Vec::new(), 1);
+        assert!(streams.records()[0].one_way().is_none());
+        assert_eq!(streams.records()[0].moments().count(), 2);
+    }
+}

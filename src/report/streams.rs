@@ -1,0 +1,560 @@
+//! Streams in reports: what became of their frames.
+
+use std::collections::HashMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Report;
+use super::document::nothing;
+use super::merge::sum;
+use super::units::{count, percent, significant, span_or_dash};
+use crate::record::{Latency, LatencySummary, Recorder, StreamReceiver, StreamRecord};
+
+/// So many streams are told one by one: of more, those that lost most.
+pub const STREAMS_TOLD: usize = 1_000;
+/// Up to so many are in a text.
+const SHOWN: usize = 20;
+
+/// Declares [`StreamCounts`]: a count more is one entry more.
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// Frames of streams, by what became of them.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+        #[serde(default)]
+        pub struct StreamCounts {
+            $($(#[doc = $doc])+ pub $name: u64,)*
+        }
+
+        impl StreamCounts {
+            /// The names of the counts, each with its doc.
+            pub const NAMES: &'static [(&'static str, &'static str)] = &[$((stringify!($name), concat!($($doc,)+)),)*];
+
+            /// The count of that name.
+            pub fn get(&self, name: &str) -> Option<u64> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
+
+            fn add(&mut self, other: &StreamCounts) {
+                $(self.$name = self.$name.saturating_add(other.$name);)*
+            }
+        }
+    };
+}
+
+counts! {
+    /// Frames sent.
+    sent,
+    /// Copies that were to come: one of each frame sent to each VM that it is for.
+    expected,
+    /// Those that came, without duplicates.
+    received,
+    /// Those that did not.
+    lost,
+    /// Further copies of frames that a VM had received.
+    duplicate,
+    /// Frames that a VM received after one with a higher number (RFC 4737).
+    reordered,
+    /// Frames that came with a wrong checksum; lost as well.
+    corrupt,
+    /// Frames that came when their number was not remembered any more; lost as well.
+    stale,
+    /// Copies that VMs read which they are not for.
+    leaked,
+    /// Frames that were due and not sent, because no neighbour or no way was known.
+    unresolved,
+    /// Frames that were due and not sent in time; not told of a single stream.
+    unsent,
+}
+
+impl StreamCounts {
+    /// The share of the copies expected that did not come, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        share(self.lost, self.expected)
+    }
+
+    fn of(record: &StreamRecord) -> StreamCounts {
+        let receivers = record.receivers();
+        let sum = |of: fn(&StreamReceiver) -> u64| receivers.iter().map(of).sum::<u64>();
+        let expected = record.sent.frames.saturating_mul(receivers.len() as u64);
+        let received = sum(|one| one.received.frames);
+        StreamCounts {
+            sent: record.sent.frames,
+            expected,
+            received,
+            lost: expected.saturating_sub(received),
+            duplicate: sum(|one| one.duplicate),
+            reordered: sum(|one| one.reordering().reordered),
+            corrupt: sum(|one| one.corrupt),
+            stale: sum(|one| one.stale),
+            leaked: record.leaked,
+            unresolved: record.unresolved,
+            unsent: 0,
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    match whole {
+        0 => 0.0,
+        whole => part as f64 / whole as f64,
+    }
+}
+
+/// Frames at one end of a stream.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct EndReport {
+    /// Frames per second between the first and the last; of several receivers, all together.
+    pub frames_per_s: f64,
+    /// Megabits per second, Ethernet header, VLAN tags and frame check sequence included.
+    pub mbit_per_s: f64,
+    /// Bytes of the frames, the same included.
+    pub octets: u64,
+    /// From the first to the last; of several receivers, the longest.
+    pub elapsed_ns: u64,
+}
+
+impl EndReport {
+    fn merge(&mut self, other: &EndReport) {
+        let (ours, theirs) = (self.elapsed_ns as f64, other.elapsed_ns as f64);
+        let mean = |one: f64, two: f64| match ours + theirs {
+            0.0 => 0.0,
+            all => (one * ours + two * theirs) / all,
+        };
+        self.frames_per_s = mean(self.frames_per_s, other.frames_per_s);
+        self.mbit_per_s = mean(self.mbit_per_s, other.mbit_per_s);
+        self.octets = self.octets.saturating_add(other.octets);
+        self.elapsed_ns = self.elapsed_ns.saturating_add(other.elapsed_ns);
+    }
+}
+
+/// One stream: who sent frames one way to whom, in one phase.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StreamReport {
+    /// The source, such as `vm0`.
+    pub src: String,
+    /// The destination, such as `vm1`, an address, `absent` or `broadcast`.
+    pub dst: String,
+    /// The address of `dst`, if `dst` is not one itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The sizes of its frames, as they may be written.
+    pub sizes: String,
+    /// The name of its phase; absent of a run of a single one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// What became of its frames.
+    pub counts: StreamCounts,
+    /// The share of the frames received that were reordered, 0 to 1 (RFC 4737 section 3.3).
+    pub reordered_share: f64,
+    /// The greatest reordering extent, in frames (RFC 4737 section 4.2.1).
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub most_extent: u64,
+    /// The extents of all reordered frames, added up.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub extents: u64,
+    /// The most frames in a row that a VM did not receive.
+    pub longest_loss: u64,
+    /// The longest time between two frames that a VM received one after the other.
+    pub longest_gap_ns: u64,
+    /// What the source sent.
+    pub sent: EndReport,
+    /// What VMs received that it is for.
+    pub received: EndReport,
+    /// From the sending of a frame to its receipt, duplicates not counted. Percentiles are absent of one of more than 32 streams.
+    pub one_way_ns: LatencySummary,
+    /// The interarrival jitter after the last frame (RFC 3550 section 6.4.1), of several receivers the greatest; absent if none
+    /// received a second frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter_ns: Option<f64>,
+    /// The packet delay variation (RFC 5481 section 4.2): by how much one-way times were longer than the shortest.
+    pub delay_variation_ns: LatencySummary,
+    /// Of one that is for several VMs: each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub receivers: Vec<StreamReceiverReport>,
+}
+
+/// One of several VMs that a stream is for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StreamReceiverReport {
+    /// The VM.
+    pub vm: String,
+    /// Frames that it received, without duplicates.
+    pub received: u64,
+    /// Frames sent that it did not receive.
+    pub lost: u64,
+    /// Further copies of frames that it had received.
+    pub duplicate: u64,
+    /// Frames that came after one with a higher number.
+    pub reordered: u64,
+}
+
+/// Name of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StreamName {
+    /// The source, such as `vm0`.
+    pub src: String,
+    /// The destination, such as `vm1`, an address, `absent` or `broadcast`.
+    pub dst: String,
+    /// The address of `dst`, if `dst` is not one itself.
+    pub address: Option<String>,
+    /// The sizes of its frames.
+    pub sizes: String,
+    /// The name of its phase.
+    pub phase: String,
+}
+
+impl StreamReport {
+    fn of(record: &StreamRecord, name: &StreamName) -> StreamReport {
+        let receivers = record.receivers();
+        let counts = StreamCounts::of(record);
+        let most = |of: &dyn Fn(&StreamReceiver) -> u64| receivers.iter().map(of).max();
+        let sum = |of: fn(&StreamReceiver) -> f64| receivers.iter().map(of).sum::<f64>();
+        let (frames, bits) = record.sent.rates();
+        let from_moments = || LatencySummary::from(record.moments());
+        let one_way_ns = record.one_way().map_or_else(from_moments, Latency::summary);
+        let jitters = receivers.iter().filter(|one| one.received.frames > 1);
+        StreamReport {
+            src: name.src.clone(),
+            dst: name.dst.clone(),
+            address: name.address.clone(),
+            sizes: name.sizes.clone(),
+            phase: name.phase.clone(),
+            counts,
+            reordered_share: share(counts.reordered, counts.received),
+            most_extent: most(&|one| one.reordering().most_extent).unwrap_or(0),
+            extents: receivers.iter().map(|one| one.reordering().extents).sum(),
+            longest_loss: most(&|one| one.longest_loss(counts.sent)).unwrap_or(0),
+            longest_gap_ns: most(&|one| one.longest_gap).unwrap_or(0),
+            sent: EndReport {
+                frames_per_s: thousandths(frames),
+                mbit_per_s: thousandths(bits / 1e6),
+                octets: record.sent.octets,
+                elapsed_ns: record.sent.elapsed(),
+            },
+            received: EndReport {
+                frames_per_s: thousandths(sum(|one| one.received.rates().0)),
+                mbit_per_s: thousandths(sum(|one| one.received.rates().1) / 1e6),
+                octets: receivers.iter().map(|one| one.received.octets).sum(),
+                elapsed_ns: most(&|one| one.received.elapsed()).unwrap_or(0),
+            },
+            delay_variation_ns: variation(&one_way_ns),
+            one_way_ns,
+            jitter_ns: jitters
+                .map(StreamReceiver::jitter)
+                .max_by(f64::total_cmp)
+                .map(thousandths),
+            receivers: match receivers {
+                [] | [_] => Vec::new(),
+                several => several
+                    .iter()
+                    .map(|one| StreamReceiverReport {
+                        vm: one.vm.to_string(),
+                        received: one.received.frames,
+                        lost: counts.sent.saturating_sub(one.received.frames),
+                        duplicate: one.duplicate,
+                        reordered: one.reordering().reordered,
+                    })
+                    .collect(),
+            },
+        }
+    }
+
+    /// Its name in tables: `vm0 → vm1`.
+    pub(super) fn title(&self) -> String {
+        match self.phase.as_str() {
+            "" => format!("{} → {}", self.src, self.dst),
+            phase => format!("{} → {} ({phase})", self.src, self.dst),
+        }
+    }
+
+    /// Takes in the same stream of another run. A single stream's histogram is not saved: percentiles are not known then.
+    fn merge(&mut self, other: &StreamReport) {
+        self.counts.add(&other.counts);
+        self.reordered_share = share(self.counts.reordered, self.counts.received);
+        self.most_extent = self.most_extent.max(other.most_extent);
+        self.extents = self.extents.saturating_add(other.extents);
+        self.longest_loss = self.longest_loss.max(other.longest_loss);
+        self.longest_gap_ns = self.longest_gap_ns.max(other.longest_gap_ns);
+        self.sent.merge(&other.sent);
+        self.received.merge(&other.received);
+        self.one_way_ns = sum(&self.one_way_ns, &other.one_way_ns);
+        self.delay_variation_ns = variation(&self.one_way_ns);
+        self.jitter_ns = match (self.jitter_ns, other.jitter_ns) {
+            (Some(one), Some(two)) => Some(one.max(two)),
+            (one, two) => one.or(two),
+        };
+        let mut theirs: HashMap<&str, &StreamReceiverReport> = other
+            .receivers
+            .iter()
+            .map(|one| (one.vm.as_str(), one))
+            .collect();
+        for ours in &mut self.receivers {
+            if let Some(theirs) = theirs.remove(ours.vm.as_str()) {
+                ours.received += theirs.received;
+                ours.lost += theirs.lost;
+                ours.duplicate += theirs.duplicate;
+                ours.reordered += theirs.reordered;
+            }
+        }
+    }
+}
+
+/// By how much values were greater than the least.
+fn variation(one_way: &LatencySummary) -> LatencySummary {
+    let Some(min) = one_way.min else {
+        return *one_way;
+    };
+    let above = |value: Option<u64>| value.map(|value| value.saturating_sub(min));
+    LatencySummary {
+        min: Some(0),
+        mean: above(one_way.mean),
+        p50: above(one_way.p50),
+        p90: above(one_way.p90),
+        p99: above(one_way.p99),
+        p99_9: above(one_way.p99_9),
+        max: above(one_way.max),
+        ..*one_way
+    }
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// The counts of all streams that count, and the reports of those that are told.
+pub(super) fn streams(
+    recorder: &Recorder,
+    names: &[StreamName],
+) -> (Option<StreamCounts>, Vec<StreamReport>) {
+    let Some(streams) = recorder.streams() else {
+        return (None, Vec::new());
+    };
+    let unknown = StreamName::default();
+    let records = streams.records().iter().enumerate();
+    let mut totals = StreamCounts {
+        unsent: streams.unsent(),
+        ..StreamCounts::default()
+    };
+    let mut told: Vec<(usize, &StreamRecord)> =
+        records.filter(|(_, record)| record.is_counted()).collect();
+    for (_, record) in &told {
+        totals.add(&StreamCounts::of(record));
+    }
+    if told.len() > STREAMS_TOLD {
+        told.sort_by_key(|(_, record)| std::cmp::Reverse(StreamCounts::of(record).lost));
+        told.truncate(STREAMS_TOLD);
+        told.sort_by_key(|(index, _)| *index);
+    }
+    let reports = told
+        .into_iter()
+        .map(|(index, record)| StreamReport::of(record, names.get(index).unwrap_or(&unknown)));
+    (Some(totals), reports.collect())
+}
+
+/// The columns of the table of streams.
+pub(super) const COLUMNS: [&str; 10] = [
+    "stream", "sent", "received", "lost", "twice", "late", "p50", "p99", "jitter", "Mbit/s",
+];
+
+/// The rows of that table, of so many streams at most.
+pub(super) fn rows(report: &Report, most: usize) -> impl Iterator<Item = [String; 10]> {
+    report.streams.iter().take(most).map(|stream| {
+        let counts = &stream.counts;
+        [
+            stream.title(),
+            count(counts.sent),
+            count(counts.received),
+            percent(counts.loss()),
+            count(counts.duplicate),
+            count(counts.reordered),
+            span_or_dash(stream.one_way_ns.p50.or(stream.one_way_ns.mean)),
+            span_or_dash(stream.one_way_ns.p99.or(stream.one_way_ns.max)),
+            span_or_dash(stream.jitter_ns.map(|nanos| nanos.round() as u64)),
+            significant(stream.received.mbit_per_s),
+        ]
+    })
+}
+
+/// All streams in a sentence: `2,000 frames sent, 1,990 received, …`.
+pub(super) fn sentence(counts: &StreamCounts) -> String {
+    let mut text = format!(
+        "{} frames sent, {} received, {} lost",
+        count(counts.sent),
+        count(counts.received),
+        percent(counts.loss())
+    );
+    for (number, words) in [
+        (counts.duplicate, "received twice"),
+        (counts.reordered, "reordered"),
+        (counts.corrupt, "damaged"),
+        (counts.stale, "too late to be told apart"),
+        (counts.leaked, "read by VMs that they are not for"),
+        (counts.unresolved, "not sent for want of a neighbour"),
+        (counts.unsent, "not sent in time"),
+    ] {
+        if number > 0 {
+            text += &format!(", {} {words}", count(number));
+        }
+    }
+    text
+}
+
+/// The lines of a text about streams.
+pub(super) fn lines(report: &Report) -> Vec<String> {
+    let Some(counts) = &report.stream_counts else {
+        return Vec::new();
+    };
+    let mut table = super::Table::new(1, &COLUMNS);
+    rows(report, SHOWN).for_each(|row| table.row(row));
+    let mut lines = table.lines();
+    if let Some(more) = report
+        .streams
+        .len()
+        .checked_sub(SHOWN)
+        .filter(|more| *more > 0)
+    {
+        lines.push(format!("… and {more} more"));
+    }
+    lines.push(format!("streams in all: {}", sentence(counts)));
+    lines
+}
+
+impl Report {
+    /// Takes in the streams of another run.
+    pub(super) fn merge_streams(&mut self, other: &Report) {
+        match (&mut self.stream_counts, &other.stream_counts) {
+            (Some(ours), Some(theirs)) => ours.add(theirs),
+            (ours @ None, theirs) => *ours = *theirs,
+            (Some(_), None) => {}
+        }
+        let mut left: Vec<&StreamReport> = other.streams.iter().collect();
+        for ours in &mut self.streams {
+            let is_same = |theirs: &&StreamReport| {
+                (&theirs.src, &theirs.dst, &theirs.phase) == (&ours.src, &ours.dst, &ours.phase)
+            };
+            if let Some(at) = left.iter().position(is_same) {
+                ours.merge(left.remove(at));
+            }
+        }
+        self.streams.extend(left.into_iter().cloned());
+    }
+
+    /// Returns true if it tells of flows or streams: VMs did not only answer.
+    pub(super) fn has_load(&self) -> bool {
+        self.flow_count > 0 || self.stream_counts.is_some()
+    }
+
+    /// The frames per second that VMs received of all streams together; `None` without streams.
+    pub(super) fn stream_rate(&self) -> Option<f64> {
+        self.stream_counts?;
+        Some(
+            self.streams
+                .iter()
+                .map(|one| one.received.frames_per_s)
+                .sum(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Limits;
+    use crate::record::StreamId;
+    use crate::report::{Context, fixtures};
+    use crate::time::Instant;
+    use crate::vm::VmId;
+
+    /// The report of a stream of 20 frames, one every 100 µs, of which number 5 is lost, number 9 comes twice, and number 12 comes
+    /// after number 13.
+    fn report() -> Report {
+        let mut recorder = Recorder::new(Limits::default());
+        recorder.add_stream(true, vec![VmId(1)]);
+        let of = (StreamId(0), VmId(1));
+        let at = |number: u64, more: u64| Instant::from_nanos(number * 100_000 + more);
+        let mut order: Vec<u64> = (0..20).filter(|number| *number != 5).collect();
+        order.swap(11, 12);
+        order.push(9);
+        for number in 0..20 {
+            recorder.stream_sent(of.0, 125, at(number, 0), at(number, 0));
+        }
+        for number in order {
+            let took = if number == 12 { 150_000 } else { 10_000 };
+            recorder.stream_received(of, (number, 125), (at(number, 0), at(number, took)));
+        }
+        let name = StreamName {
+            src: "vm0".to_owned(),
+            dst: "vm1".to_owned(),
+            ..StreamName::default()
+        };
+        let context = Context {
+            streams: &[name],
+            ..Context::default()
+        };
+        Report::new(&recorder, &context)
+    }
+
+    #[test]
+    fn a_report_tells_what_became_of_each_stream() {
+        let report = report();
+        let [stream] = report.streams.as_slice() else {
+            panic!("{:?}", report.streams);
+        };
+        let counts = StreamCounts {
+            sent: 20,
+            expected: 20,
+            received: 19,
+            lost: 1,
+            duplicate: 1,
+            reordered: 1,
+            ..StreamCounts::default()
+        };
+        assert_eq!(stream.counts, counts);
+        assert_eq!(report.stream_counts, Some(counts));
+        assert_eq!(
+            (stream.most_extent, stream.extents, stream.longest_loss),
+            (1, 1, 1)
+        );
+        assert_eq!(stream.reordered_share, 1.0 / 19.0);
+        assert_eq!(
+            (stream.sent.frames_per_s, stream.sent.mbit_per_s),
+            (10_000.0, 10.0)
+        );
+        assert_eq!(stream.one_way_ns.max, Some(150_000));
+        assert_eq!(stream.delay_variation_ns.max, Some(140_000));
+        // A percentile is the upper edge of its bucket.
+        let p50 = stream.delay_variation_ns.p50;
+        assert!(p50.is_some_and(|nanos| nanos < 10), "{p50:?}");
+        let lines = lines(&report);
+        assert!(
+            lines[1].starts_with("vm0 → vm1    20        19"),
+            "{lines:?}"
+        );
+        assert_eq!(
+            lines[2],
+            "streams in all: 20 frames sent, 19 received, 5.00 % lost, 1 received twice, 1 reordered"
+        );
+    }
+
+    #[test]
+    fn runs_are_told_as_one_and_what_they_lack_is_taken_over() {
+        let (one, other) = (report(), report());
+        let merged = super::super::merge(&[one.clone(), other]).unwrap();
+        let counts = merged.stream_counts.unwrap();
+        assert_eq!((counts.sent, counts.received, counts.lost), (40, 38, 2));
+        let [stream] = merged.streams.as_slice() else {
+            panic!("{:?}", merged.streams);
+        };
+        assert_eq!(stream.counts.sent, 40);
+        assert_eq!(stream.sent.frames_per_s, 10_000.0);
+        assert_eq!(stream.one_way_ns.count, 38);
+        assert_eq!(stream.one_way_ns.p50, None, "histograms are not saved");
+        let merged = super::super::merge(&[fixtures::report(), one]).unwrap();
+        assert_eq!(merged.streams.len(), 2);
+        assert_eq!(merged.stream_counts.unwrap().sent, 20);
+    }
+}
