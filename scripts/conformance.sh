@@ -211,7 +211,7 @@ groups() {
 
 # vms NUMBER: the options of a lab whose first VM pings them.
 vms() {
-    printf '%s\n' --vms 2 --ipv6 --udp-echo --resolve at-once --interval 0.5 --gateway "fd77::$1:fd"
+    printf '%s\n' --vms 2 --ipv6 --udp-echo --tcp-listen 8080 --resolve at-once --interval 0.5 --gateway "fd77::$1:fd"
     pings "$1" | sed 's/^/--ping=vm0:/'
     groups "$1" | sed 's/^/--join=/'
 }
@@ -220,7 +220,8 @@ lab "$name-vm" "${vms[@]}" --filter
 mapfile -t vms < <(vms 102)
 lab "$name-bare" "${vms[@]}" --filter=off
 
-# The control: a real host on the first lab's bridge, with a UDP echo service on port 7.
+# The control: a real host on the first lab's bridge, with a UDP echo service on port 7, and a program that accepts
+# TCP connections on port 8080.
 namespace "$name-host"
 plug "$name-host" eth0 "$name-vm" host
 ip -n "$name-host" addr add 10.77.200.200/16 brd 10.77.255.255 dev eth0

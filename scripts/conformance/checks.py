@@ -653,11 +653,21 @@ for name, layer, fields in (
     ("UDP echo, bad checksum", UDP(sport=4000, dport=7, chksum=0x1234) / Raw(b"12345678"), {}),
     ("UDP echo, empty", UDP(sport=4000, dport=7), {"wait_for": is_udp}),
     ("TCP SYN, closed port", TCP(sport=4000, dport=80, flags="S"), {}),
+    ("TCP SYN, open port", TCP(sport=4000, dport=8080, flags="S"), {}),
+    ("TCP SYN, open port, twice", [TCP(sport=4000, dport=8080, flags="S", seq=9)] * 2, {}),
+    ("TCP ACK, open port", TCP(sport=4000, dport=8080, flags="A", ack=77), {}),
+    ("TCP SYN ACK, open port", TCP(sport=4000, dport=8080, flags="SA", ack=77), {}),
+    ("TCP FIN ACK, open port", TCP(sport=4000, dport=8080, flags="FA", ack=77), {}),
+    ("TCP FIN, open port", TCP(sport=4000, dport=8080, flags="F"), {}),
+    ("TCP SYN FIN, open port", TCP(sport=4000, dport=8080, flags="SF"), {}),
+    ("TCP reset, open port", TCP(sport=4000, dport=8080, flags="R"), {}),
+    ("TCP nothing, open port", TCP(sport=4000, dport=8080, flags=""), {}),
     ("TCP ACK, closed port", TCP(sport=4000, dport=80, flags="A", ack=77), {}),
     ("TCP reset, closed port", TCP(sport=4000, dport=80, flags="R"), {}),
     ("TCP SYN, bad checksum", TCP(sport=4000, dport=80, flags="S", chksum=0x1234), {}),
 ):
-    CHECKS.append((f"IPv4: {name}", lambda client, l=layer, f=fields: client.frames4(l, **f)))
+    layers = layer if isinstance(layer, list) else [layer]
+    CHECKS.append((f"IPv4: {name}", lambda client, l=layers, f=fields: client.frames4(*l, **f)))
 
 for name, source in (
     ("0.0.0.0", "0.0.0.0"),
@@ -673,6 +683,36 @@ for name, source in (
     CHECKS.append(
         (f"IPv4: echo from {name}", lambda client, s=source: client.frames4(echo(), src=s or client.ipv4, sentinel=client.source()))
     )
+
+
+def connections(address):
+    """What comes of connections that the client's kernel opens, one after the other."""
+    told = []
+    for how in ("closed", "reset", "closed"):
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as client:
+            client.settimeout(5)
+            try:
+                client.connect((address, 8080))
+                if how == "reset":
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                else:
+                    client.shutdown(socket.SHUT_WR)
+                    told.append("closed" if client.recv(1) == b"" else "data")
+                    continue
+                told.append("reset")
+            except OSError as error:
+                told.append(type(error).__name__)
+    return ", ".join(told)
+
+
+@check("IPv4: TCP connections of a client's")
+def connections4(client):
+    return connections(client.ipv4)
+
+
+@check("IPv6: TCP connections of a client's")
+def connections6(client):
+    return connections(client.ipv6)
 
 
 @check("IPv4: echo in a broadcast frame")
@@ -809,6 +849,8 @@ for name, layer, fields in (
     ("UDP, closed port, no checksum", udp6(chksum=0), {}),
     ("UDP echo", UDP(sport=4000, dport=7) / Raw(b"12345678"), {"wait_for": is_udp}),
     ("TCP SYN, closed port", TCP(sport=4000, dport=80, flags="S"), {}),
+    ("TCP SYN, open port", TCP(sport=4000, dport=8080, flags="S"), {}),
+    ("TCP ACK, open port", TCP(sport=4000, dport=8080, flags="A", ack=77), {}),
     ("hop-by-hop, padding", IPv6ExtHdrHopByHop() / echo6(), {}),
     ("hop-by-hop, option to skip", IPv6ExtHdrHopByHop(options=options(0x1E)) / echo6(), {}),
     ("hop-by-hop, option to discard", IPv6ExtHdrHopByHop(options=options(0x5E)) / echo6(), {}),

@@ -149,7 +149,7 @@ def tell_ipv4(packet):
     if packet.proto == 17 and UDP in packet:
         return f"UDP from port {packet.sport}, {packet[UDP].len - 8} bytes{ttl(packet.ttl)}"
     if packet.proto == 6:
-        return "TCP reset" if "R" in str(packet["TCP"].flags) else "TCP"
+        return tell_tcp(packet["TCP"])
     if kind is None:
         return f"protocol {packet.proto}"
     body = packet.len - 4 * packet.ihl - 8
@@ -164,6 +164,12 @@ def tell_ipv4(packet):
         12: f"parameter problem at {getattr(kind, 'ptr', '?')}",
     }
     return f"{names.get(kind.type, f'ICMP type {kind.type}')}, quotes {body} bytes{ttl(packet.ttl)}{traffic(packet.tos)}"
+
+
+def tell_tcp(segment):
+    flags = str(segment.flags)
+    names = (("S", "SYN"), ("F", "FIN"), ("A", "ACK"))
+    return "TCP reset" if "R" in flags else " ".join(["TCP"] + [name for flag, name in names if flag in flags])
 
 
 def ttl(number):
@@ -200,7 +206,7 @@ def tell_ipv6(packet):
     if UDP in packet:
         return f"UDP from port {packet[UDP].sport}, {packet[UDP].len - 8} bytes{limit}"
     if packet.nh == 6:
-        return "TCP reset" if "R" in str(packet["TCP"].flags) else "TCP"
+        return tell_tcp(packet["TCP"])
     return f"next header {packet.nh}"
 
 

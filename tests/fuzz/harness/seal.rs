@@ -128,3 +128,37 @@ pub fn dhcpv6_transaction(frame: &mut [u8], port: u16) -> Option<&mut [u8]> {
     }
     frame.get_mut(63..66)
 }
+
+/// The port that TCP pings go to.
+const TCP_PORT: u16 = 80;
+
+/// Where the TCP header of an untagged `frame` would be, if nothing is between it and the IP header.
+fn tcp_at(frame: &[u8]) -> Option<usize> {
+    match (word(frame, 12)?, frame.get(14)?) {
+        (0x0800, 0x45) => (frame.get(23) == Some(&6)).then_some(34),
+        (0x86dd, _) => (frame.get(20) == Some(&6)).then_some(54),
+        _ => None,
+    }
+}
+
+/// Port and sequence number of the SYN in `frame`, if it is one to the port that TCP pings go to.
+pub fn tcp_syn(frame: &[u8]) -> Option<(u16, u32)> {
+    let tcp = frame.get(tcp_at(frame)?..)?;
+    let sequence = u32::from_be_bytes(*tcp.get(4..)?.first_chunk()?);
+    let is_syn = word(tcp, 2) == Some(TCP_PORT) && tcp.get(13) == Some(&0x02);
+    is_syn.then_some((word(tcp, 0)?, sequence))
+}
+
+/// Has a segment of the port that TCP pings go to be of the connection from `port` with that initial `sequence`: what it
+/// acknowledges is up to three numbers behind it.
+pub fn tcp_answer(frame: &mut [u8], port: u16, sequence: u32) {
+    let Some(at) = tcp_at(frame) else { return };
+    let Some(tcp) = frame.get_mut(at..).filter(|tcp| tcp.len() >= 20) else {
+        return;
+    };
+    if word(tcp, 0) == Some(TCP_PORT) {
+        put(tcp, 2, port);
+        let behind = u32::from(tcp[11] & 3);
+        tcp[8..12].copy_from_slice(&sequence.wrapping_add(behind).to_be_bytes());
+    }
+}

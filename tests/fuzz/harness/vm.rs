@@ -8,11 +8,12 @@ use std::time::Duration;
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{
     Addressing, Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES, PingOptions,
-    PingStart, Probe, ProbeKind, Reaction, SessionConfig, SessionId, StampMode, Vm, VmConfig,
+    PingStart, Probe, ProbeKind, Reaction, SessionConfig, SessionId, StampMode, TcpClose, Vm,
+    VmConfig,
 };
 use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
 
-use super::seal::{dhcp_transaction, dhcpv6_transaction, seal};
+use super::seal::{dhcp_transaction, dhcpv6_transaction, seal, tcp_answer, tcp_syn};
 
 /// The VM is vm0 of a lab with default addresses.
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
@@ -30,7 +31,8 @@ struct Steps<'a>(&'a [u8]);
 enum Step<'a> {
     /// Frame as it is.
     Frame(&'a [u8]),
-    /// Frame sent to this VM, and with sound checksums; if it is a DHCP server's, it answers what was asked last.
+    /// Frame sent to this VM, and with sound checksums; if it is a DHCP server's, it answers what was asked last, and if it is of
+    /// the port that TCP pings go to, it is of the connection that was opened last.
     Sealed(&'a [u8]),
     /// So much time passes.
     Wait(Duration),
@@ -68,6 +70,7 @@ fn config(kind: u8) -> VmConfig {
     config.ipv4.announce = bit(1).then_some(Duration::from_millis(10));
     config.ipv4.udp_echo = true;
     config.stamp_reflector = Some(StampMode::Stateful);
+    config.tcp_listen = Some(8080);
     if bit(7) {
         config.ipv4.addressing = Addressing::Dhcp;
     }
@@ -105,6 +108,8 @@ struct Bench {
     transaction: Option<[u8; 4]>,
     /// The same of DHCPv6.
     transaction6: Option<[u8; 3]>,
+    /// Port and sequence number of the last SYN.
+    syn: Option<(u16, u32)>,
     /// Bytes that the VM may have sent by now, and those that it has.
     allowed: usize,
     sent: usize,
@@ -114,7 +119,13 @@ impl Bench {
     fn new(config: VmConfig) -> Bench {
         let now = Instant::from_nanos(1_000_000_000);
         let mut vm = Vm::new(now, config);
-        let [udp, stamp, arp] = [ProbeKind::Udp, ProbeKind::Stamp, ProbeKind::Arp].map(Probe::of);
+        let [udp, stamp, arp, tcp] = [
+            ProbeKind::Udp,
+            ProbeKind::Stamp,
+            ProbeKind::Arp,
+            ProbeKind::Tcp,
+        ]
+        .map(Probe::of);
         let sessions = [
             ("10.77.0.3", 16, Probe::ICMP_ECHO),
             ("192.0.2.1", 3000, Probe::ICMP_ECHO),
@@ -125,6 +136,24 @@ impl Bench {
             ("fd77::3", 8, udp),
             ("10.77.0.3", 3000, stamp),
             ("fd77::3", 44, stamp),
+            ("10.77.0.3", 0, tcp),
+            (
+                "fd77::3",
+                0,
+                Probe {
+                    close: TcpClose::Fin,
+                    ..tcp
+                },
+            ),
+            (
+                "10.77.0.3",
+                0,
+                Probe {
+                    close: TcpClose::Fin,
+                    hold_millis: 100,
+                    ..tcp
+                },
+            ),
             ("10.77.0.3", 0, arp),
             ("fd77::3", 0, arp),
         ];
@@ -149,6 +178,7 @@ impl Bench {
             buffer: vec![0; LARGEST_FRAME + 64],
             transaction: None,
             transaction6: None,
+            syn: None,
             allowed: OWN_BYTES,
             sent: 0,
         }
@@ -174,6 +204,9 @@ impl Bench {
                     && let Some(place) = dhcpv6_transaction(&mut frame, 546)
                 {
                     place.copy_from_slice(&transaction);
+                }
+                if let Some((port, sequence)) = self.syn {
+                    tcp_answer(&mut frame, port, sequence);
                 }
                 seal(&mut frame);
                 if let Some(vlan) = self.config.vlan {
@@ -211,6 +244,8 @@ impl Bench {
         );
         let bound = 2 * MAX_REASSEMBLY_BYTES + MAX_OUTGOING * LARGEST_FRAME;
         assert!(self.vm.fragment_bytes() <= bound);
+        let counts = self.vm.connections();
+        assert!(counts.closed <= counts.opened, "{counts:?}");
     }
 
     fn receive(&mut self, frame: Vec<u8>) {
@@ -244,6 +279,9 @@ impl Bench {
         }
         if let Some(transaction) = dhcpv6_transaction(&mut frame[tags..].to_vec(), 547) {
             self.transaction6 = (*transaction).try_into().ok();
+        }
+        if let Some(syn) = tcp_syn(&frame[tags..]) {
+            self.syn = Some(syn);
         }
         if let Some(ping) = transmit.ping {
             self.vm.stamp_sent(ping, self.now);
