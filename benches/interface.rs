@@ -30,7 +30,8 @@ use tap_reactor::system::{
 use tap_reactor::vm::VmId;
 
 /// Pairs of VMs, and pings outstanding in each.
-const CASES: [(u32, u32); 4] = [(1, 1), (1, 64), (100, 1), (100, 16)];
+/// A packet socket has room for some 250 frames.
+const CASES: [(u32, u32); 3] = [(1, 1), (1, 64), (100, 1)];
 
 fn main() -> ExitCode {
     match run() {
