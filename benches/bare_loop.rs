@@ -120,12 +120,17 @@ impl BareLoop {
                 port.tap.write_all(&hello)?;
             }
         }
-        Ok(BareLoop {
+        Ok(BareLoop::of(poll, ports, window, size))
+    }
+
+    /// Ports that `poll` watches by their numbers, which something joins.
+    pub fn of(poll: Poll, ports: Vec<Port>, window: u32, size: Size) -> BareLoop {
+        BareLoop {
             poll,
             ports,
             window: window.into(),
             buffer: vec![0; ETHERNET_HEADER_LENGTH + usize::from(size.mtu)],
-        })
+        }
     }
 
     /// Sends `count` requests in each pair and reads as many answers; round trips a second.
@@ -186,7 +191,7 @@ impl BareLoop {
 }
 
 /// Where the TAP of that number is.
-fn place(port: u32) -> Place {
+pub fn place(port: u32) -> Place {
     let [a, b, c, d] = port.to_be_bytes();
     ([0x06, 0, a, b, c, d], (0x0a63_0002 + port).to_be_bytes())
 }

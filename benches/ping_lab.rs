@@ -1,13 +1,14 @@
-//! Pings in a lab of TAPs, timed.
+//! Pings in a lab, timed.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use tap_reactor::experiment::Experiment;
 use tap_reactor::hypervisor::Phase;
-use tap_reactor::lab::TapLab;
+use tap_reactor::lab::{LabOn, RealTime};
 use tap_reactor::load::Pacing;
 use tap_reactor::reactor::End;
+use tap_reactor::system::KernelFabric;
 use tap_reactor::time::{Clock, MonotonicClock};
 
 /// The result of a benchmark: any error ends it.
@@ -25,8 +26,8 @@ pub fn plan(vms: u32) -> Result<Experiment> {
 }
 
 /// Sends `count` pings in each of `flows`, and fails unless all are answered. Returns the time that it took.
-pub fn ping(
-    lab: &mut TapLab<'_>,
+pub fn ping<F: KernelFabric>(
+    lab: &mut LabOn<'_, F, RealTime>,
     flows: Range<u32>,
     pacing: Pacing,
     count: u64,

@@ -9,7 +9,8 @@
 # Every difference between VM and kernel needs a line in scripts/conformance/explained.txt. Exit status 0: all differences
 # are explained, and the result equals scripts/conformance.md; 1: otherwise, or a prerequisite is missing. Needs root, and
 # the packages that scripts/test.sh lists. Works in network namespaces that it creates. Takes about two minutes, most of
-# them in timeouts. TAP_REACTOR names the program (default: target/debug/tap-reactor).
+# them in timeouts. TAP_REACTOR names the program (default: target/debug/tap-reactor). With FABRIC=interface the VMs are behind
+# an interface that a bridge is connected to, in place of TAPs; the result is to be the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,8 +19,9 @@ case ${1:-} in
     '') ;;
     --write) mode="write" ;;
     --only) mode="only" only=(--only "${2:?--only takes a part of a name}") ;;
-    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 1 ;;
+    *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 1 ;;
 esac
+fabric=${FABRIC:-bridge}
 program=$(realpath "${TAP_REACTOR:-target/debug/tap-reactor}")
 
 fail() {
@@ -72,10 +74,26 @@ await() {
 # lab NAMESPACE OPTION…: starts a lab.
 lab() {
     namespace "$1"
-    local log=$work/$1.log
-    "$program" --netns "$1" --quiet "${@:2}" >"$log" 2>&1 &
+    local log=$work/$1.log of_fabric=() is_up=(ip -n "$1" link show dev tap0 up)
+    if [ "$fabric" = interface ]; then
+        outside "$1"
+        of_fabric=(--fabric interface --interface eth1)
+        # The program has it take frames for all addresses.
+        is_up=(sh -c "ip -n $1 -details link show dev eth1 | grep -q 'promiscuity 1'")
+    fi
+    "$program" --netns "$1" --quiet "${of_fabric[@]}" "${@:2}" >"$log" 2>&1 &
     processes+=($!)
-    await "lab $1" ip -n "$1" link show dev tap0 up
+    await "lab $1" "${is_up[@]}"
+}
+
+# outside NAMESPACE: creates an interface for VMs, and a bridge that it is connected to. VMs reach each other by that.
+outside() {
+    ip netns exec "$1" sysctl -qw net.ipv6.conf.default.disable_ipv6=1
+    ip -n "$1" link add br0 up type bridge mcast_snooping 0
+    ip -n "$1" link add eth1 type veth peer name port1
+    ip -n "$1" link set dev port1 master br0 up
+    ip -n "$1" link set dev port1 type bridge_slave hairpin on
+    ip -n "$1" link set dev eth1 up
 }
 
 # plug NAMESPACE INTERFACE LAB PORT: connects a namespace to a lab's bridge by a veth pair.

@@ -283,6 +283,18 @@ impl Experiment {
         if self.is_simulated {
             return Err(refused("--fabric sim", "a simulation is one process"));
         }
+        let is_divided = |vms: &Range<u32>| {
+            let first = owners.of(VmId(vms.start));
+            vms.clone().any(|vm| owners.of(VmId(vm)) != first)
+        };
+        if is_shared
+            && let Some(port) = (self.lab.interfaces.iter())
+                .find(|port| port.bridges && is_divided(&self.lab.behind(&port.name)))
+        {
+            let what = format!("--interface {},bridge in one lab", port.name);
+            let why = "no process has all VMs behind it, to bridge them; expected it without ,bridge, or one core";
+            return Err(refused(&what, why));
+        }
         let has_address = self.lab.host_address.is_some() || self.lab.host_address6.is_some();
         if !is_shared && self.lab.outside.is_some() && has_address {
             let why = "the bridge of each rank would have it";

@@ -244,6 +244,14 @@ impl LabConfig {
         interfaces.find(|interface| interface.vms.contains(&vm.0))
     }
 
+    /// The first and the last of the VMs behind the interface called `name`, and those between.
+    pub fn behind(&self, name: &str) -> Range<u32> {
+        let behind = self.interfaces.iter().filter(|of| of.name == name);
+        let first = behind.clone().map(|of| of.vms.start).min();
+        let end = behind.map(|of| of.vms.end).max();
+        first.unwrap_or(0)..end.unwrap_or(0)
+    }
+
     /// The name of the interface by which the frames of `vm` come and go.
     pub fn port_name(&self, vm: VmId) -> String {
         let interface = self.interface_of(vm);

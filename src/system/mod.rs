@@ -109,6 +109,8 @@ pub use mark::{Mark, Owner, Presence};
 #[doc(hidden)]
 pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 #[doc(hidden)]
+pub use packet_socket::PacketSocket;
+#[doc(hidden)]
 pub use tap::Tap;
 
 pub(crate) use client_socket::SocketSink;

@@ -12,7 +12,7 @@ use super::error::SystemError;
 
 /// The socket. It never waits.
 #[derive(Debug)]
-pub(super) struct PacketSocket(OwnedFd);
+pub struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
     /// Binds to the interface with the index `interface`, in the namespace of the calling thread: all frames that it receives or
@@ -20,7 +20,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn open(interface: u32) -> Result<PacketSocket, SystemError> {
+    pub fn open(interface: u32) -> Result<PacketSocket, SystemError> {
         let refused = |errno| SystemError::kernel("open a packet socket", errno);
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         // Without a protocol it hears nothing before it is bound.
@@ -67,6 +67,12 @@ impl PacketSocket {
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+impl From<PacketSocket> for OwnedFd {
+    fn from(socket: PacketSocket) -> OwnedFd {
+        socket.0
     }
 }
 

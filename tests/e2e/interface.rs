@@ -235,6 +235,64 @@ fn vms_behind_one_interface_reach_each_other_by_the_switch_outside_or_are_bridge
 }
 
 #[test]
+fn ranks_share_interfaces_or_have_their_own() {
+    let lab = pair();
+    let words = "--cores 2 --vms 4 --interface vm[0-1]=eth1 --interface vm[2-3]=eth2 --count 50 --interval 2ms";
+    for more in ["--ping vm[0-1]:vm[2-3]", "--ping vm0:vm2 --ping vm3:vm1"] {
+        let totals = totals(&lab, &format!("{words} {more}"));
+        assert_eq!(number(&totals, "/received"), 100, "{more}: {totals}");
+    }
+    // Both ranks have VMs behind one interface, which nobody then bridges.
+    lab.expect_refusals(&[(
+        "--fabric interface --cores 2 --vms 4 --interface eth1,bridge --ping vm0:vm1",
+        "--interface eth1,bridge in one lab cannot be used with several ranks: no process has all VMs behind it",
+    )]);
+    let (one, other) = (quiet(), quiet());
+    one.ip(&format!(
+        "link add eth1 type veth peer name eth1 netns {}",
+        other.name()
+    ));
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = |lab: &Lab, rank| {
+        lab.ip("link set eth1 up");
+        lab.start_tap_reactor(&format!(
+            "--rank {rank}/2 --meet {} --fabric interface --interface eth1,bridge --vms 10 --ping ring --count 20 \
+             --interval 5ms --json",
+            folder.path().join("meet").display()
+        ))
+    };
+    let runs = [start(&one, 0), start(&other, 1)];
+    let [first, second] = runs.map(Running::wait);
+    second.expect_status(0);
+    let report = first.expect_status(0).json();
+    assert_eq!(number(&report, "/totals/received"), 200, "{report}");
+}
+
+#[test]
+fn frames_that_find_no_room_are_counted() {
+    let cable = Cable::new();
+    let run = cable.start("--txqueuelen 32");
+    run.stop();
+    let send = "
+import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+s.bind(('eth0', 0))
+for _ in range(500):
+    s.send(b'\\xff' * 6 + b'\\x02' * 6 + b'\\x88\\xb5' + bytes(46))
+";
+    cable.other.run(&["python3", "-c", send]).expect_status(0);
+    run.signal(Signal::SIGCONT);
+    let ping = ["ping", "-c1", "-W1", "10.77.0.2"];
+    wait_until("a VM that answers", || {
+        (cable.other.run(&ping).status == 0).then_some(())
+    });
+    run.signal(Signal::SIGINT);
+    let report = run.wait().json();
+    let drops = number(&report["verdict"], "/tap_queue_drops");
+    assert!((450..=500).contains(&drops), "{report}");
+}
+
+#[test]
 fn an_interface_that_goes_down_or_loses_its_carrier_is_told_of() {
     let cable = Cable::new();
     for (lab, link) in [(&cable.host, "eth1"), (&cable.other, "eth0")] {
