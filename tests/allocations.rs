@@ -69,6 +69,35 @@ fn a_ping_between_taps_allocates_nothing_in_the_reactor() {
 }
 
 #[test]
+fn a_frame_of_a_stream_between_taps_allocates_nothing() {
+    enter_own_network();
+    let text = "netns = 'host'\nstream = 'vm0:vm1'\nsize = 'imix'\ncount = 1";
+    let scenario = Scenario::parse("stream.toml", text).unwrap();
+    let plan = plan(&scenario).unwrap();
+    let mut lab = TapLab::new(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
+    let mut run = |frames: u64| -> (AllocationInfo, u64) {
+        let start = MonotonicClock.now();
+        let pacing = Pacing::Interval(Duration::from_micros(100));
+        let streams = Phase::counted(0..1, pacing, frames);
+        let phase = Phase {
+            streams: vec![streams.load],
+            ..Phase::counted(0..0, pacing, frames)
+        };
+        lab.hypervisor().start(start, vec![phase]);
+        let info = measure(|| assert_eq!(lab.drive(None).unwrap(), End::Done));
+        (info, (MonotonicClock.now() - start).as_secs() + 1)
+    };
+    run(1000);
+    // A phase allocates when it begins; what is more would be of frames.
+    let ((few, _), (many, seconds)) = (run(1000), run(6000));
+    let more = many.count_total.saturating_sub(few.count_total);
+    assert!(more <= seconds * OF_A_SECOND, "{few:?} then {many:?}");
+    let streams = lab.hypervisor().recorder().streams().unwrap();
+    assert_eq!(streams.records()[0].sent.frames, 8000);
+}
+
+#[test]
 fn a_vm_allocates_nothing_for_frames_that_it_ignores_and_once_if_they_are_asked_for() {
     let own = MacAddr([2, 0, 10, 77, 0, 2]);
     let mut vm = Vm::new(Instant::ZERO, VmConfig::new(own, [10, 77, 0, 2].into()));

@@ -59,6 +59,7 @@ pages! {
     controlling: "controlling.md";
     marks: "marks.md";
     probes: "probes.md";
+    streams: "streams.md";
     losses: "losses.md";
     misbehaving: "misbehaving.md";
     moving: "moving.md";

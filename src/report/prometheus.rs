@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use super::StreamCounts;
 use crate::fabric::MisbehaviourRecord;
 use crate::record::{
     Buckets, Cause, Connections, Count, DropReason, EDGES, FloodCounts, FloodKind, Floods,
@@ -125,6 +126,9 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
     if let Some(connections) = recorder.connections() {
         write_connections(&mut page, connections);
     }
+    if let Some(streams) = recorder.streams() {
+        write_streams(&mut page, &StreamCounts::of_all(streams));
+    }
     if !lab.misbehaviours.is_empty() {
         write_misbehaviours(&mut page, &lab.misbehaviours);
     }
@@ -223,6 +227,15 @@ fn write_misbehaviours(page: &mut Page, all: &[MisbehaviourRecord]) {
     for ((misbehaviour, misdeed), number) in done {
         let labels = [("misbehaviour", misbehaviour), ("kind", misdeed.name())];
         page.counter(name, &labels, number);
+    }
+}
+
+/// Writes what became of the frames of streams, warm-ups not counted: gauges, since a frame that is lost may come still.
+fn write_streams(page: &mut Page, counts: &StreamCounts) {
+    for (count, doc) in StreamCounts::NAMES {
+        let name = format!("tap_reactor_stream_frames_{count}");
+        let frames = counts.get(count).unwrap_or(0);
+        page.gauge(&name, doc.trim(), "", frames);
     }
 }
 

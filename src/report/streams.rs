@@ -9,7 +9,7 @@ use super::Report;
 use super::document::nothing;
 use super::merge::sum;
 use super::units::{count, percent, significant, span_or_dash};
-use crate::record::{Latency, LatencySummary, Recorder, StreamReceiver, StreamRecord};
+use crate::record::{Latency, LatencySummary, Recorder, StreamReceiver, StreamRecord, Streams};
 
 /// So many streams are told one by one: of more, those that lost most.
 pub const STREAMS_TOLD: usize = 1_000;
@@ -74,6 +74,19 @@ impl StreamCounts {
     /// The share of the copies expected that did not come, 0 to 1.
     pub fn loss(&self) -> f64 {
         share(self.lost, self.expected)
+    }
+
+    /// Those of all streams that count.
+    pub(super) fn of_all(streams: &Streams) -> StreamCounts {
+        let mut all = StreamCounts {
+            unsent: streams.unsent(),
+            ..StreamCounts::default()
+        };
+        let records = streams.records().iter();
+        for record in records.filter(|record| record.is_counted()) {
+            all.add(&StreamCounts::of(record));
+        }
+        all
     }
 
     fn of(record: &StreamRecord) -> StreamCounts {
@@ -335,15 +348,8 @@ pub(super) fn streams(
     };
     let unknown = StreamName::default();
     let records = streams.records().iter().enumerate();
-    let mut totals = StreamCounts {
-        unsent: streams.unsent(),
-        ..StreamCounts::default()
-    };
     let mut told: Vec<(usize, &StreamRecord)> =
         records.filter(|(_, record)| record.is_counted()).collect();
-    for (_, record) in &told {
-        totals.add(&StreamCounts::of(record));
-    }
     if told.len() > STREAMS_TOLD {
         told.sort_by_key(|(_, record)| std::cmp::Reverse(StreamCounts::of(record).lost));
         told.truncate(STREAMS_TOLD);
@@ -352,7 +358,7 @@ pub(super) fn streams(
     let reports = told
         .into_iter()
         .map(|(index, record)| StreamReport::of(record, names.get(index).unwrap_or(&unknown)));
-    (Some(totals), reports.collect())
+    (Some(StreamCounts::of_all(streams)), reports.collect())
 }
 
 /// The columns of the table of streams.
