@@ -28,7 +28,7 @@ pub(super) struct Parts {
     pub(super) maps: [MapData; 5],
 }
 
-/// The descriptors of [`Parts`] that a process has from its launcher, by their numbers.
+/// The descriptors of a switch's program and maps that a process has from its launcher, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SwitchDescriptors([RawFd; 6]);
 
@@ -203,9 +203,8 @@ impl Groups {
                         || map.get(group, 0).is_ok_and(|only| only == place + 1)
                         || map.insert(group, SEVERAL, 0).is_ok()
                 };
-                Ok(groups
-                    .iter()
-                    .fold(true, |has_room, group| put(group) && has_room))
+                let without_room = groups.iter().filter(|group| !put(group));
+                Ok(without_room.count() == 0)
             }
         }
     }
