@@ -69,7 +69,10 @@ impl Links {
         self.changes.retain(|changed| {
             let is_part = changed.link == link
                 && changed.at_ns >= begin
-                && matches!(changed.change, LinkFate::Down | LinkFate::Left { .. });
+                && matches!(
+                    changed.change,
+                    LinkFate::Down | LinkFate::CarrierLost | LinkFate::Left { .. }
+                );
             if is_part {
                 since = since.min(changed.at_ns);
             }

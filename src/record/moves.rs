@@ -237,49 +237,30 @@ impl Moves {
         self.moves.get_mut(number)
     }
 
-    /// The ping `sequence` of `flow`, sent at `sent`, was answered at `received`. Returns the gap that ends with that.
+    /// The ping `sequence` of `flow`, sent at `sent`, was answered at `received`. Returns the gaps that end with that: of the VM that
+    /// moved last, and of the flow's other end if that had moved before.
     pub(super) fn passed(
         &mut self,
         (flow, sequence): (FlowId, u64),
         sent: Instant,
         received: Instant,
-    ) -> Option<u64> {
+    ) -> [Option<u64>; 2] {
         if self.is_unmeasured(flow) {
-            return None;
+            return [None; 2];
         }
-        let of_flow = self.of_flow.get(&flow)?;
-        let (number, peer) = *of_flow.last()?;
-        let made = self.moves.get_mut(number as usize)?;
-        let gap = made.gaps.get_mut(peer as usize)?;
-        if gap.first.is_some() {
-            return None;
-        }
-        let next = gap.next.max(sequence.saturating_add(1));
-        if sent < made.began {
-            // It had been on its way.
-            gap.last = gap.last.max(Some(received));
-            gap.next = next;
-            return None;
-        }
-        let length =
-            |last: Option<Instant>, first: Instant| last.map_or(0, |last| first.nanos_since(last));
-        let is_longest = gap
-            .longest
-            .is_none_or(|(last, first, _)| length(gap.last, received) > length(last, first));
-        if sequence > gap.next && is_longest {
-            gap.longest = Some((gap.last, received, gap.next));
-        }
-        if made.ready.is_none_or(|ready| sent < ready) {
-            gap.last = gap.last.max(Some(received));
-            gap.next = next;
-            return None;
-        }
-        (gap.first, gap.first_sent) = (Some(received), Some(sent));
-        if let Some((last, first, next)) = gap.longest.take() {
-            (gap.last, gap.first, gap.next) = (last, Some(first), next);
-            gap.first_sent = None;
-        }
-        gap.nanos()
+        let of_flow = self.of_flow.get(&flow).map_or(&[][..], Vec::as_slice);
+        let Some(&last) = of_flow.last() else {
+            return [None; 2];
+        };
+        let vm_of = |(number, _): (u32, u32)| self.moves.get(number as usize).map(|made| made.vm);
+        let mover = vm_of(last);
+        let mut before = of_flow.iter().rev().copied();
+        let other = before.find(|gap| vm_of(*gap) != mover);
+        [Some(last), other].map(|gap| {
+            let (number, peer) = gap?;
+            let made = self.moves.get_mut(number as usize)?;
+            made.passed(peer as usize, sequence, (sent, received))
+        })
     }
 
     /// The move with that number, which was begun, was not made.
@@ -389,6 +370,45 @@ fn add_to(causes: &mut Vec<(Cause, u64)>, to: Cause) {
 }
 
 impl Move {
+    /// A ping of the peer with that number was answered. Returns the gap, if it ends with that.
+    fn passed(
+        &mut self,
+        peer: usize,
+        sequence: u64,
+        (sent, received): (Instant, Instant),
+    ) -> Option<u64> {
+        let gap = self.gaps.get_mut(peer)?;
+        if gap.first.is_some() {
+            return None;
+        }
+        let next = gap.next.max(sequence.saturating_add(1));
+        if sent < self.began {
+            // It had been on its way.
+            gap.last = gap.last.max(Some(received));
+            gap.next = next;
+            return None;
+        }
+        let length =
+            |last: Option<Instant>, first: Instant| last.map_or(0, |last| first.nanos_since(last));
+        let is_longest = gap
+            .longest
+            .is_none_or(|(last, first, _)| length(gap.last, received) > length(last, first));
+        if sequence > gap.next && is_longest {
+            gap.longest = Some((gap.last, received, gap.next));
+        }
+        if self.ready.is_none_or(|ready| sent < ready) {
+            gap.last = gap.last.max(Some(received));
+            gap.next = next;
+            return None;
+        }
+        (gap.first, gap.first_sent) = (Some(received), Some(sent));
+        if let Some((last, first, next)) = gap.longest.take() {
+            (gap.last, gap.first, gap.next) = (last, Some(first), next);
+            gap.first_sent = None;
+        }
+        gap.nanos()
+    }
+
     /// Returns what ended the gap of one of its peers.
     pub fn ended_by(&self, gap: &Gap) -> EndedBy {
         let Some(end) = gap.first else {
@@ -480,7 +500,7 @@ mod tests {
         let mut moves = Moves::default();
         moves.add(made(1_000, vec![gap(0, 990, 7), gap(1, 400, 2)]));
         let mut passed =
-            |flow, sent, received| moves.passed((FlowId(flow), 7), at(sent), at(received));
+            |flow, sent, received| moves.passed((FlowId(flow), 7), at(sent), at(received))[0];
         assert_eq!(passed(0, 995, 1_010), None, "it was on its way");
         assert_eq!(passed(0, 1_230, 1_240), Some(230_000));
         assert_eq!(passed(0, 1_290, 1_300), None, "it has ended");
@@ -528,13 +548,30 @@ mod tests {
                 if *sent >= 1_300 {
                     moves.get_mut(0).unwrap().ready = Some(at(1_300));
                 }
-                ended.extend(moves.passed((FlowId(0), *sequence), at(*sent), at(sent + 10)));
+                ended.extend(moves.passed((FlowId(0), *sequence), at(*sent), at(sent + 10))[0]);
             }
             assert_eq!(ended, [(first - last) * 1_000], "{sent:?}");
             let gap = moves.all()[0].gaps[0];
             let figures = (gap.last, gap.first, gap.next);
             assert_eq!(figures, (Some(at(last)), Some(at(first)), next), "{sent:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_ends_the_gaps_of_both_ends_of_a_flow_that_have_moved() {
+        let mut moves = Moves::default();
+        moves.add(made(1_000, vec![gap(0, 990, 7)]));
+        let other = Move {
+            vm: VmId(4),
+            ..made(1_100, vec![gap(0, 990, 7)])
+        };
+        moves.add(other);
+        let ended = moves.passed((FlowId(0), 9), at(1_330), at(1_340));
+        assert_eq!(ended, [Some(350_000); 2]);
+        assert_eq!(
+            moves.passed((FlowId(0), 10), at(1_350), at(1_360)),
+            [None; 2]
+        );
     }
 
     #[test]
@@ -546,7 +583,7 @@ mod tests {
             ..made(2_000, vec![gap(0, 990, 7)])
         });
         moves.withdraw(1);
-        let ended = moves.passed((FlowId(0), 8), at(2_310), at(2_320));
+        let [ended, _] = moves.passed((FlowId(0), 8), at(2_310), at(2_320));
         assert_eq!(ended, Some(1_330_000));
         assert!(moves.all()[1].ready.is_none() && moves.all()[1].gaps.is_empty());
     }

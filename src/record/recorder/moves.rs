@@ -50,8 +50,8 @@ impl Recorder {
     ) {
         let details = self.details.as_mut();
         let moves = details.and_then(|details| details.moves.as_mut());
-        let ended = moves.and_then(|moves| moves.passed((flow, sequence), sent, received));
-        if let Some(gap) = ended {
+        let ended = moves.map(|moves| moves.passed((flow, sequence), sent, received));
+        for gap in ended.into_iter().flatten().flatten() {
             self.record(Metric::Outage, gap);
         }
     }
