@@ -257,14 +257,14 @@ impl Fabric for Switch {
             }
             port.place = Some(place.clone());
             port.from = ready;
-            port.is_astray = true;
+            port.is_astray = !self.is_told;
         }
         Ok(Relocated {
             from,
             to: place,
             began: now,
             ready: Some(ready),
-            is_introduced: false,
+            is_introduced: self.is_told,
         })
     }
 

@@ -331,3 +331,31 @@ fn a_frame_that_a_vm_sends_while_its_port_carries_nothing_is_dropped_with_a_reas
     let reasons: Vec<KernelName> = dropped.iter().map(|drop| drop.reason).collect();
     assert_eq!(reasons, [KernelName::new("MOVING")]);
 }
+
+#[test]
+fn frames_for_a_vm_that_has_moved_find_it_at_once_where_the_table_is_filled() {
+    for is_told in [true, false] {
+        let mut switch = match is_told {
+            true => Switch::new(MS).with_filled_table(),
+            false => Switch::new(MS),
+        };
+        let filter = |vm| RxFilter {
+            mac: MacAddr([2, 0, 0, 0, 0, vm]),
+            addresses: Vec::new(),
+            groups: Vec::new(),
+            is_promiscuous: false,
+        };
+        for vm in [0, 1] {
+            switch.plug(VmId(vm.into()), &filter(vm)).unwrap();
+        }
+        let now = Instant::ZERO;
+        let moved = switch.relocate(now, VmId(1), &Place::Leaf(1), &filter(1), Duration::ZERO);
+        assert_eq!(moved.unwrap().is_introduced, is_told);
+        let mut frame = [0; 60];
+        frame[..6].copy_from_slice(&filter(1).mac.0);
+        frame[6..12].copy_from_slice(&filter(0).mac.0);
+        switch.write(now, VmId(0), &frame);
+        let receiver = switch.next_receiver(now + MS);
+        assert_eq!(receiver, is_told.then_some(VmId(1)));
+    }
+}
