@@ -30,6 +30,10 @@ pub enum LinkFate {
     Down,
     /// It was set up again.
     Up,
+    /// It has no carrier any more: the other end is down, or nothing is connected.
+    CarrierLost,
+    /// It has a carrier again.
+    CarrierBack,
     /// It was removed from this bridge.
     Left {
         /// The bridge's name.
@@ -50,6 +54,8 @@ impl fmt::Display for LinkFate {
             LinkFate::Moved => f.write_str("was moved to another namespace"),
             LinkFate::Down => f.write_str("was set down"),
             LinkFate::Up => f.write_str("was set up again"),
+            LinkFate::CarrierLost => f.write_str("lost its carrier"),
+            LinkFate::CarrierBack => f.write_str("has its carrier again"),
             LinkFate::Left { bridge } => write!(f, "was removed from {bridge}"),
             LinkFate::Joined { bridge } => write!(f, "was added to {bridge}"),
         }

@@ -41,15 +41,8 @@ struct Expected {
     vm: Option<VmId>,
     up: bool,
     master: Option<u32>,
-    /// Up without a carrier is down.
-    needs_carrier: bool,
-}
-
-impl Expected {
-    /// Returns true if `link` carries frames.
-    fn is_up(&self, link: &Link) -> bool {
-        link.up && (link.carrier || !self.needs_carrier)
-    }
+    /// Whether it has a carrier, if that is somebody else's matter.
+    carrier: Option<bool>,
 }
 
 impl LinkMonitor {
@@ -74,19 +67,19 @@ impl LinkMonitor {
             vm,
             up: link.up,
             master: link.master,
-            needs_carrier: false,
+            carrier: None,
         };
         self.known.0.insert(link.index, expected);
     }
 
-    /// The same of a link whose other end is somebody else's: when that goes down, it is as if this one had.
+    /// The same of a link whose other end is somebody else's: it may lose its carrier while it is up.
     pub(super) fn expect_carrier(&mut self, link: &Link) {
         let expected = Expected {
             name: link.name.clone(),
             vm: None,
-            up: link.up && link.carrier,
+            up: link.up,
             master: link.master,
-            needs_carrier: true,
+            carrier: Some(link.carrier),
         };
         self.known.0.insert(link.index, expected);
     }
@@ -186,13 +179,23 @@ impl Known {
             return;
         };
         let before = expected.clone();
-        expected.up = before.is_up(link);
+        expected.up = link.up;
         expected.master = link.master;
+        expected.carrier = before.carrier.map(|_| link.carrier);
         let mut changes = Vec::new();
         if before.up != expected.up {
+            if expected.up {
+                // It gets its carrier, if there is one, a moment later.
+                expected.carrier = before.carrier.map(|_| true);
+            }
             changes.push(match expected.up {
                 true => LinkFate::Up,
                 false => LinkFate::Down,
+            });
+        } else if link.up && before.carrier != expected.carrier {
+            changes.push(match link.carrier {
+                true => LinkFate::CarrierBack,
+                false => LinkFate::CarrierLost,
             });
         }
         if before.master != link.master {

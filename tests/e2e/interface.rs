@@ -295,12 +295,20 @@ for _ in range(500):
 #[test]
 fn an_interface_that_goes_down_or_loses_its_carrier_is_told_of() {
     let cable = Cable::new();
-    for (lab, link) in [(&cable.host, "eth1"), (&cable.other, "eth0")] {
+    for (lab, link, gone, back) in [
+        (&cable.host, "eth1", "was set down", "was set up again"),
+        (
+            &cable.other,
+            "eth0",
+            "lost its carrier",
+            "has its carrier again",
+        ),
+    ] {
         let mut run = cable.start("--verbose");
         lab.ip(&format!("link set {link} down"));
-        run.wait_until_it_says("eth1 was set down");
+        run.wait_until_it_says(&format!("eth1 {gone}"));
         lab.ip(&format!("link set {link} up"));
-        run.wait_until_it_says("eth1 was set up again");
+        run.wait_until_it_says(&format!("eth1 {back}"));
         let ping = ["ping", "-c1", "-W1", "10.77.0.2"];
         wait_until("a VM that answers again", || {
             run.expect_alive();
@@ -314,6 +322,21 @@ fn an_interface_that_goes_down_or_loses_its_carrier_is_told_of() {
 }
 
 #[test]
+fn pings_that_an_interface_without_carrier_takes_are_put_down_to_that() {
+    let cable = Cable::new();
+    let mut run = cable.start("--verbose --timeout 30ms");
+    cable.other.ip("link set eth0 down");
+    run.wait_until_it_says("its link has no carrier");
+    run.signal(Signal::SIGINT);
+    let report = run.wait().json();
+    let losses = report["losses"].as_array().into_iter().flatten();
+    let mut reasons = losses.map(|row| (&row["cause"], &row["place"], &row["reason"]));
+    let expected = ["refused", "vm1", "its link has no carrier"].map(Value::from);
+    let is_expected = |row: (&Value, &Value, &Value)| [row.0, row.1, row.2] == expected.each_ref();
+    assert!(reasons.any(is_expected), "{report}");
+}
+
+#[test]
 fn what_vms_can_not_be_behind_is_refused_before_anything_is_touched() {
     let host = pair();
     host.ip("link add br9 type bridge");
@@ -322,6 +345,7 @@ fn what_vms_can_not_be_behind_is_refused_before_anything_is_touched() {
     host.ip("link add down0 type veth peer name down1");
     host.ip("link add small0 mtu 1400 type veth peer name small1");
     host.ip("link set small0 up");
+    host.ip("link add mv0 link eth1 type macvlan mode bridge");
     let before = host.identities();
     let cases = [
         (
@@ -336,6 +360,10 @@ fn what_vms_can_not_be_behind_is_refused_before_anything_is_touched() {
         ("--interface lo", "it carries no Ethernet frames"),
         ("--interface br9", "it is a bridge; expected a network card"),
         ("--interface p0", "it is a port of another bridge"),
+        (
+            "--interface mv0",
+            "it receives no frames for other hardware addresses than its own; expected a network card",
+        ),
         ("--interface down0", "it is down; ip link set down0 up"),
         (
             "--interface small0",
@@ -367,7 +395,7 @@ fn what_vms_can_not_be_behind_is_refused_before_anything_is_touched() {
         ),
         (
             "--interface eth1 --misbehave vm1:silent",
-            "its interfaces lead to others; expected another --fabric",
+            "the interfaces of --fabric interface lead to others; expected another --fabric",
         ),
         (
             "--interface eth1 --bridge br7",

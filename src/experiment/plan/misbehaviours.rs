@@ -72,7 +72,8 @@ pub(super) fn check_lab(settings: &Settings, lab: &LabConfig) -> Result<(), Sett
     let shared = match &lab.netns {
         _ if lab.prepared != Prepared::Nothing => "the bridge is somebody else's".to_owned(),
         _ if lab.fabric == FabricKind::Interface => {
-            let why = "its interfaces lead to others; expected another --fabric";
+            let why =
+                "the interfaces of --fabric interface lead to others; expected another --fabric";
             return Err(setting.error(why));
         }
         _ if lab.outside.is_some() => {

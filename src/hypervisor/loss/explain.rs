@@ -13,6 +13,7 @@ use crate::load::FlowId;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::{Misbehaviour, PingId, SessionId, VmId};
+use crate::wire::MacAddr;
 
 /// For so long a state that was read is taken for the present one.
 const STATE_LASTS: Duration = Duration::from_millis(100);
@@ -239,7 +240,9 @@ impl<F: Fabric> Hypervisor<F> {
             None => target.and_then(|to| self.was_down(to, (due, Duration::ZERO), Way::Request)),
         };
         let in_the_way = self.absent(flow).or(was_down).or_else(|| {
-            let target = target?;
+            let Some(target) = target else {
+                return self.obstacle(now, Ends::outside(vm), Way::Request);
+            };
             let bytes = self.vm(vm)?.packet_length(ping.session)?;
             let there = match self.asked_for(vm, ping.session) {
                 Some(_) => Ends::to_all(vm, target),
@@ -290,17 +293,20 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// What stands in the way from one VM to another.
     pub(super) fn obstacle(&mut self, now: Instant, ends: Ends, way: Way) -> Option<Attribution> {
-        let state = self.path_state(now, (ends.source, ends.destination?))?;
+        let state = self.path_state(now, (ends.source, ends.destination))?;
         obstacle(&state, ends, way)
     }
 
-    /// The way from one VM to another, as it is or was a moment ago.
+    /// The way from one VM to another, or to one that is none of the run's, as it is or was a moment ago.
     pub(super) fn path_state(
         &mut self,
         now: Instant,
-        (source, destination): (VmId, VmId),
+        (source, destination): (VmId, Option<VmId>),
     ) -> Option<PathState> {
-        let mac = self.vm(destination)?.mac();
+        let mac = match destination {
+            Some(destination) => self.vm(destination)?.mac(),
+            None => MacAddr::ZERO,
+        };
         let search = self.loss_search.as_mut()?;
         if now - search.states_since >= STATE_LASTS {
             search.states.clear();
@@ -310,7 +316,7 @@ impl<F: Fabric> Hypervisor<F> {
             Some(known) => *known,
             None if search.states.len() >= MAX_STATES => None,
             None => {
-                let state = self.fabric.path_state(source, mac, Some(destination));
+                let state = self.fabric.path_state(source, mac, destination);
                 let state = state.ok().flatten();
                 let search = self.loss_search.as_mut()?;
                 search.states.insert((source, destination), state);

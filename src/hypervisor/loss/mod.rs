@@ -94,7 +94,7 @@ pub(super) struct LossSearch {
     /// Frames dropped at the port of each VM that losses are put down to, those of phases that do not count among them.
     explained_at: FxHashMap<VmId, u64>,
     /// The state of the way from a VM to another at a time shortly ago.
-    states: FxHashMap<(VmId, VmId), Option<PathState>>,
+    states: FxHashMap<(VmId, Option<VmId>), Option<PathState>>,
     states_since: Instant,
     /// When drops were looked at last.
     looked_at: Option<Instant>,

@@ -137,7 +137,7 @@ impl<F: Fabric> Hypervisor<F> {
                 Some(found) if found.cause == Cause::Absent => what = found,
                 // It has passed all else, and was too long, or the link was down at that time.
                 _ if drop.function.as_str() == SENDS => {
-                    let state = self.path_state(now, (source, destination));
+                    let state = self.path_state(now, (source, Some(destination)));
                     if state.is_some_and(|state| fits(&state, bytes)) {
                         what = link_down(way, destination);
                     }

@@ -13,6 +13,9 @@ const AT_ITS_PORT: &str = "the forwarding table has the destination at the port 
 /// Why nothing comes by a link that is down.
 pub(super) const LINK_DOWN: &str = "its link is down";
 
+/// Why nothing goes out by a link whose other end is down, or that nothing is connected to.
+const NO_CARRIER: &str = "its link has no carrier";
+
 /// Why a bridge takes nothing from a station that nobody has let in.
 const LOCKED: &str = "its port is locked";
 
@@ -51,6 +54,16 @@ impl Ends {
         }
     }
 
+    /// Those of a packet to somebody else.
+    pub(super) const fn outside(source: VmId) -> Ends {
+        Ends {
+            source,
+            destination: None,
+            bytes: 0,
+            is_to_all: false,
+        }
+    }
+
     /// Those of a question for a hardware address.
     pub(super) const fn to_all(source: VmId, destination: VmId) -> Ends {
         Ends {
@@ -73,6 +86,9 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     let from = state.source?;
     if !from.is_up {
         return put_down(Cause::Refused, source, words(LINK_DOWN));
+    }
+    if !from.has_carrier {
+        return put_down(Cause::Refused, source, words(NO_CARRIER));
     }
     let left = match from.bridge {
         None if state.is_bridged => {

@@ -161,7 +161,7 @@ fn what_stands_in_the_way_is_judged_by_the_length_of_each_ping() {
         forwarding: None,
         returned_at: None,
     };
-    let ends = (VmId(0), VmId(1));
+    let ends = (VmId(0), Some(VmId(1)));
     let between = |bytes| Ends::between(VmId(0), VmId(1), bytes);
     let search = hypervisor.loss_search.as_mut().unwrap();
     search.states.insert(ends, Some(state));

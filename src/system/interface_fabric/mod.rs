@@ -26,15 +26,18 @@ use super::link_monitor::LinkMonitor;
 use super::mark::Mark;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
+use super::netlink::port::LinkKey;
 use super::outside::ExistingLink;
 use super::poll_handle::FabricHandles;
 use super::route_monitor::RouteMonitor;
 use super::signals::StopSignals;
 use crate::fabric::{
-    Environment, Fabric, FrameDrops, LinkEvent, Read, RouteEvent, Write, WriteDrop,
+    Environment, Fabric, FrameDrops, LinkEvent, PathState, PortState, Read, RouteEvent, Write,
+    WriteDrop,
 };
 use crate::time::{Clock, Instant, MonotonicClock, Now};
 use crate::vm::{RxFilter, VmId};
+use crate::wire::MacAddr;
 
 /// Frames that wait at an interface where nothing else is said.
 const QUEUE: u32 = 4096;
@@ -127,6 +130,20 @@ impl InterfaceFabric {
         self.ports.get_mut(place)
     }
 
+    /// The state of the interface that `vm` is behind.
+    fn port_state(&mut self, vm: VmId) -> Result<Option<PortState>, SystemError> {
+        let Some(name) = self.port(vm).map(|port| port.name.clone()) else {
+            return Ok(None);
+        };
+        let port = self.netlink.port(LinkKey::Name(&name))?;
+        Ok(port.map(|port| PortState {
+            is_up: port.link.up,
+            has_carrier: port.link.carrier,
+            mtu: port.link.mtu,
+            bridge: None,
+        }))
+    }
+
     fn listen(&mut self) -> Result<LinkMonitor, SystemError> {
         let mut monitor = LinkMonitor::open()?;
         for link in self.netlink.links()? {
@@ -205,7 +222,7 @@ impl Fabric for InterfaceFabric {
     }
 
     fn shared_with(&self) -> Option<String> {
-        Some("its interfaces lead to others".to_owned())
+        Some("the interfaces of its lab lead to others".to_owned())
     }
 
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
@@ -275,6 +292,24 @@ impl Fabric for InterfaceFabric {
 
     fn has_filter(&self) -> bool {
         self.lab.filter
+    }
+
+    fn path_state(
+        &mut self,
+        source: VmId,
+        _: MacAddr,
+        owner: Option<VmId>,
+    ) -> Result<Option<PathState>, SystemError> {
+        Ok(Some(PathState {
+            is_bridged: false,
+            source: self.port_state(source)?,
+            destination: match owner {
+                Some(owner) => self.port_state(owner)?,
+                None => None,
+            },
+            forwarding: None,
+            returned_at: None,
+        }))
     }
 
     #[inline]

@@ -18,6 +18,9 @@ pub enum LinkKind {
     Bridge,
     /// A TAP: a tun device that carries Ethernet frames.
     Tap,
+    /// A device on another one that receives nothing for other hardware addresses than its own (macvlan, but in the mode
+    /// `passthru`, and ipvlan).
+    OwnFramesOnly,
     /// Anything else.
     Other,
 }
@@ -27,7 +30,7 @@ impl fmt::Display for LinkKind {
         f.write_str(match self {
             LinkKind::Bridge => "a bridge",
             LinkKind::Tap => "a TAP",
-            LinkKind::Other => "neither a bridge nor a TAP",
+            LinkKind::OwnFramesOnly | LinkKind::Other => "neither a bridge nor a TAP",
         })
     }
 }
@@ -100,6 +103,9 @@ mod attribute {
     pub(in crate::system) const TUN_TYPE: u16 = 3;
     /// `IFF_TAP` of `linux/if_tun.h`.
     pub(in crate::system) const TUN_TYPE_TAP: u8 = 2;
+    /// `IFLA_MACVLAN_MODE` of `linux/if_link.h`.
+    pub(in crate::system) const MACVLAN_MODE: u16 = 1;
+    pub(in crate::system) const MACVLAN_MODE_PASSTHRU: u32 = 8;
     /// Where `tx_dropped` is in `struct rtnl_link_stats64`.
     pub(in crate::system) const TX_DROPPED: std::ops::Range<usize> = 56..64;
 }
@@ -158,6 +164,17 @@ fn parse_kind(link_info: &[u8]) -> LinkKind {
                 _ => LinkKind::Other,
             }
         }
+        Some("macvlan") => {
+            let data = find_attribute(link_info, attribute::INFO_DATA).unwrap_or_default();
+            let mode = find_attribute(data, attribute::MACVLAN_MODE);
+            match mode.and_then(<[u8]>::first_chunk).copied() {
+                Some(mode) if u32::from_ne_bytes(mode) == attribute::MACVLAN_MODE_PASSTHRU => {
+                    LinkKind::Other
+                }
+                _ => LinkKind::OwnFramesOnly,
+            }
+        }
+        Some("ipvlan") => LinkKind::OwnFramesOnly,
         _ => LinkKind::Other,
     }
 }

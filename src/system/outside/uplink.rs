@@ -108,6 +108,11 @@ impl ExistingLink {
                 "expected a network card, a veth or a VXLAN device; --join {name} adds the TAPs to that bridge"
             )));
         }
+        if self.link.kind == LinkKind::OwnFramesOnly {
+            let why = "it receives no frames for other hardware addresses than its own".to_owned();
+            return Err(refused(why)
+                .advise("expected a network card, a veth, or a macvlan of mode passthru"));
+        }
         if !is_fit(&self.link) {
             let why = "it carries no Ethernet frames".to_owned();
             return Err(refused(why).advise("expected a network card, a veth or a VXLAN device"));
