@@ -1,6 +1,7 @@
 //! TCP between VMs and the kernel: its sockets accept what VMs open, and open what VMs accept.
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::lab::{Lab, Running, number, wait_until};
 
@@ -119,6 +120,60 @@ fn the_kernel_answers_every_syn_and_agrees_how_each_connection_was_closed() {
         left.iter().all(|line| line.starts_with("TIME-WAIT")),
         "{left:?}"
     );
+}
+
+#[test]
+fn a_syn_that_is_repeated_is_of_its_ping_in_traces_and_captures() {
+    let lab = Lab::new();
+    let folder = TempDir::new().expect("make a temporary directory");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let run = lab.tap_reactor(&format!(
+        "--fabric sim --ping vm0:vm1 --probe tcp --count 3 --interval 100ms --timeout 3500ms --impair vm1:out:loss=100% \
+         --resolve static --json --capture {} --trace {}",
+        file("c.pcapng"),
+        file("t.jsonl")
+    ));
+    let run = run.expect_status(1);
+    assert!(
+        !run.stderr.contains("before it was known"),
+        "{}",
+        run.stderr
+    );
+    let trace = std::fs::read_to_string(file("t.jsonl")).expect("a trace");
+    let of_kind = |kind: &str| -> Vec<u64> {
+        let lines = trace
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"));
+        lines
+            .filter(|line: &Value| line["kind"] == kind)
+            .map(|line| number(&line, "/ping"))
+            .collect()
+    };
+    assert_eq!(of_kind("ping_sent"), [0, 1, 2]);
+    assert_eq!(of_kind("ping_repeated"), [0, 1, 2, 0, 1, 2]);
+    let comments = [
+        "tshark",
+        "-r",
+        &file("c.pcapng"),
+        "-T",
+        "fields",
+        "-e",
+        "frame.comment",
+    ];
+    let comments = lab.run(&comments).expect_status(0).stdout;
+    let said = |words: &str| {
+        comments
+            .lines()
+            .filter(|line| line.starts_with(words))
+            .count()
+    };
+    for ping in 0..3 {
+        let name = format!("ping {ping} of vm0 → vm1: no answer in time");
+        // Where each is sent, and where it and its repeats arrive.
+        assert_eq!(said(&name), 4, "{comments}");
+        assert_eq!(said(&format!("repeat of {name}")), 2, "{comments}");
+    }
+    assert!(!comments.contains("not known yet"), "{comments}");
 }
 
 #[test]

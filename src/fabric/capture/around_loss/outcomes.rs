@@ -46,6 +46,7 @@ impl AroundLoss {
             PingOutcome::Member { sent, received, .. } => {
                 self.answered(vm, *ping, sent, Fate::Member(received.nanos_since(sent)));
             }
+            PingOutcome::Unresolved { .. } => self.unsent(vm, *ping),
             outcome => self.outcome(vm, is_captured, *ping, outcome),
         }
     }
