@@ -53,6 +53,20 @@ except ConnectionRefusedError:
     print('refused')
 ";
 
+/// Opens a connection whose end the kernel asks after each second, and gives up after two questions.
+const KEEPS_ALIVE: &str = "
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], 8080), 10)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 2)):
+    s.setsockopt(socket.IPPROTO_TCP, option, value)
+s.settimeout(6)
+try:
+    s.recv(1)
+except TimeoutError as error:
+    print('open' if error.errno is None else 'dead')
+";
+
 fn server(lab: &Lab, port: &str) -> Running {
     let mut running = lab.start(&["python3", "-c", SERVER, port]);
     wait_until("the program to listen", || {
@@ -120,6 +134,16 @@ fn the_kernel_answers_every_syn_and_agrees_how_each_connection_was_closed() {
         left.iter().all(|line| line.starts_with("TIME-WAIT")),
         "{left:?}"
     );
+}
+
+#[test]
+fn a_keep_alive_of_the_kernel_is_answered_by_the_vm_that_listens() {
+    let lab = Lab::new();
+    let mut vms =
+        lab.start_tap_reactor("--netns host --vms 1 --tcp-listen 8080 --host-address 10.77.0.1/16");
+    lab.wait_until_ports_forward(&mut vms, &["tap0"]);
+    let client = lab.run(&["python3", "-c", KEEPS_ALIVE, "10.77.0.2"]);
+    assert_eq!(client.expect_status(0).stdout, "open\n");
 }
 
 #[test]

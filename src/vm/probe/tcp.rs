@@ -429,7 +429,8 @@ impl Vm {
         if is_in_order {
             connection.expected = segment.next_sequence();
         }
-        let carries_nothing = segment.next_sequence() == segment.sequence;
+        // What carries something or is not in order, as a keep-alive is, is answered.
+        let is_answered = !is_in_order || segment.next_sequence() != segment.sequence;
         match &mut connection.state {
             State::Closing {
                 is_acknowledged,
@@ -444,7 +445,7 @@ impl Vm {
                     // Nothing is to be repeated; the peer has as long to close its side.
                     connection.due = connection.until;
                 }
-                arrived.answer = (!carries_nothing).then(|| connection.acknowledge(ends));
+                arrived.answer = is_answered.then(|| connection.acknowledge(ends));
                 match is_over {
                     true => self.forget(ends),
                     false => self.keep(ends, connection),
@@ -461,7 +462,7 @@ impl Vm {
             }
             State::Open | State::SynSent => {
                 self.keep(ends, connection);
-                arrived.answer = (!carries_nothing).then(|| connection.acknowledge(ends));
+                arrived.answer = is_answered.then(|| connection.acknowledge(ends));
             }
         }
         arrived

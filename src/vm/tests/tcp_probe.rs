@@ -243,6 +243,19 @@ fn a_reset_refuses_a_ping_if_it_acknowledges_its_syn() {
 }
 
 #[test]
+fn a_keep_alive_of_the_peer_is_answered() {
+    let mut bench = patient(TcpClose::Fin, 60_000, Duration::from_secs(10));
+    let (syn, _) = read(&begin(&mut bench, ms(0)));
+    bench.take(ms(1), &frame(false, &answer(&syn, "S.", 0, 1), b""));
+    for garbage in [&b""[..], b"x"] {
+        let (sent, _) = bench.take(ms(2), &frame(false, &answer(&syn, ".", 0, 1), garbage));
+        expect(sent.as_ref(), &syn, ".", (1, 1));
+    }
+    let (sent, _) = bench.take(ms(3), &frame(false, &answer(&syn, ".", 1, 1), b""));
+    assert_eq!(sent, None);
+}
+
+#[test]
 fn syns_are_repeated_after_one_two_and_four_seconds_while_their_ping_is_waited_for() {
     let mut bench = patient(TcpClose::Rst, 0, Duration::from_secs(10));
     let first = begin(&mut bench, ms(0));
