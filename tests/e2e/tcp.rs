@@ -67,8 +67,21 @@ except TimeoutError as error:
     print('open' if error.errno is None else 'dead')
 ";
 
+/// Accepts connections over IPv4 and closes each at once.
+const CLOSES_FIRST: &str = "
+import socket, sys
+s = socket.create_server(('', int(sys.argv[1])), backlog=4096)
+print('listens', flush=True)
+while True:
+    s.accept()[0].close()
+";
+
 fn server(lab: &Lab, port: &str) -> Running {
-    let mut running = lab.start(&["python3", "-c", SERVER, port]);
+    serve(lab, SERVER, port)
+}
+
+fn serve(lab: &Lab, program: &str, port: &str) -> Running {
+    let mut running = lab.start(&["python3", "-c", program, port]);
     wait_until("the program to listen", || {
         running.expect_alive();
         running.stdout().contains("listens").then_some(())
@@ -134,6 +147,20 @@ fn the_kernel_answers_every_syn_and_agrees_how_each_connection_was_closed() {
         left.iter().all(|line| line.starts_with("TIME-WAIT")),
         "{left:?}"
     );
+}
+
+#[test]
+fn a_run_is_repeated_at_a_server_that_remembers_the_connections_of_the_one_before() {
+    let lab = Lab::new();
+    let _server = serve(&lab, CLOSES_FIRST, "9000");
+    let arguments = "--vms 1 --ping vm0:10.77.0.1 --probe tcp --port 9000 --tcp-close fin --tcp-hold 20ms --count 40";
+    for is_first in [true, false] {
+        let report = ping(&lab, arguments, 0);
+        assert_eq!(total(&report, "received"), 40, "{report}");
+        // The host has the ports, and the numbers, in TIME-WAIT.
+        let repeated = number(&report, "/connections/syns_repeated");
+        assert_eq!(repeated == 0, is_first, "{report}");
+    }
 }
 
 #[test]
