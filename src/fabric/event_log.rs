@@ -208,7 +208,7 @@ enum EventKind<'a> {
     PingAbandoned(OfPing),
     /// A ping to a group was answered, but not by every member that was expected to.
     PingMembersLost(OfPing),
-    /// A ping was never sent: its neighbour was not found, or there was no way to it.
+    /// A ping was never sent: its neighbour was not found, there was no way to it, or no port was free.
     PingUnresolved(OfPing),
     /// A ping was reported undeliverable.
     PingErrored {
