@@ -535,7 +535,7 @@ fn a_frame_that_its_receiver_could_not_read_is_not_named_by_the_numbers_in_it() 
                 [
                     "ping 0 of vm0 → vm9: no answer in time",
                     "ping 1 of vm0 → vm9: no answer in time",
-                    &format!("malformed echo message; ignored: {error}"),
+                    &format!("malformed; ignored: {error}"),
                 ]
             );
         }

@@ -126,12 +126,9 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
     out.extend_from_slice(words);
 }
 
-/// Writes what an echo message is of which a checksum or a length is wrong: the numbers in it mean nothing.
+/// Writes what a frame of a ping is of which a checksum or a length is wrong: the numbers in it mean nothing.
 pub(super) fn push_malformed(out: &mut Vec<u8>, error: &ParseError) {
-    push(
-        out,
-        format_args!("malformed echo message; ignored: {error}"),
-    );
+    push(out, format_args!("malformed; ignored: {error}"));
 }
 
 /// Writes what became of a frame by `now` that the fabric did not take as it was: `; delayed 5.00 ms by --impair`.

@@ -51,7 +51,7 @@ impl AroundLoss {
         }
     }
 
-    /// Notes with the last frame that its receiver could not read it, if it is an echo message.
+    /// Notes with the last frame that its receiver could not read it, if it is one of a ping.
     #[cold]
     fn malformed(&mut self, now: Instant, vm: VmId, error: &ParseError) {
         let is_it = |last: &&Kept<OfPing>| {
