@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
 use super::output::{Output, Sink};
+use super::ping_numbers::PingNumbers;
 use super::{Direction, Instrument, InstrumentKind, LinkFate, Notice, Observed, Recording};
 use crate::load::{FlowId, Pacing, Target};
 use crate::time::Instant;
@@ -181,6 +182,8 @@ enum EventKind<'a> {
     RunStopping,
     /// A ping was sent.
     PingSent(OfPing),
+    /// The request of a ping was sent again, as the SYN of a ping by TCP is.
+    PingRepeated(OfPing),
     /// A ping was answered in time.
     PingAnswered {
         #[serde(flatten)]
@@ -205,7 +208,7 @@ enum EventKind<'a> {
     PingAbandoned(OfPing),
     /// A ping to a group was answered, but not by every member that was expected to.
     PingMembersLost(OfPing),
-    /// A ping was never sent: its neighbour was not found, or there was no way to it.
+    /// A ping was never sent: its neighbour was not found, there was no way to it, or no port was free.
     PingUnresolved(OfPing),
     /// A ping was reported undeliverable.
     PingErrored {
@@ -280,8 +283,7 @@ enum EventKind<'a> {
 struct Flow {
     id: FlowId,
     target: Target,
-    /// The number of its last ping.
-    newest: u64,
+    numbers: PingNumbers,
 }
 
 /// Writes a line for each event.
@@ -331,7 +333,7 @@ impl Instrument for EventLog {
         let flow = Flow {
             id,
             target,
-            newest: 0,
+            numbers: PingNumbers::default(),
         };
         self.flows.insert((vm, session), flow);
     }
@@ -349,17 +351,22 @@ impl Instrument for EventLog {
         let Some(flow) = self.flows.get_mut(&(vm, session)) else {
             return;
         };
-        let behind = echo.sequence.wrapping_sub(flow.newest as u16);
-        flow.newest += u64::from(behind);
-        let number = flow.newest;
+        let (number, is_repeat) = flow.numbers.sent(echo.sequence);
         if let Some(ping) = self.of_ping(vm, session, number) {
-            self.write(now, Some(vm), EventKind::PingSent(ping));
+            let kind = match is_repeat {
+                true => EventKind::PingRepeated(ping),
+                false => EventKind::PingSent(ping),
+            };
+            self.write(now, Some(vm), kind);
         }
     }
 
     fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
         let kind = match *event {
             Event::Ping(ping, outcome) => {
+                if let Some(flow) = self.flows.get_mut(&(vm, ping.session)) {
+                    flow.numbers.ended(ping.sequence);
+                }
                 let of_ping = self.of_ping(vm, ping.session, ping.sequence);
                 match of_ping.map(|of_ping| ping_kind(of_ping, outcome)) {
                     Some(kind) => kind,
@@ -663,8 +670,17 @@ mod tests {
             place: "vm0",
             reason: "NO_TX_TARGET in br_flood",
         };
+        let frame = request();
         let lines = lines(|log| {
             let now = Instant::from_nanos(5);
+            let sent = Observed {
+                vm: VmId(0),
+                direction: Direction::Out,
+                frame: &frame,
+                impaired: Impaired::default(),
+                refused: None,
+            };
+            log.frame(now, &sent);
             for notice in [
                 Notice::Started(VmId(0), ""),
                 Notice::StartRefused(VmId(0), "no room"),
@@ -700,13 +716,6 @@ mod tests {
             events
                 .iter()
                 .for_each(|event| log.event(now, VmId(0), event));
-            let sent = Observed {
-                vm: VmId(0),
-                direction: Direction::Out,
-                frame: &request(),
-                impaired: Impaired::default(),
-                refused: None,
-            };
             log.frame(now, &sent);
         });
         let schema: serde_json::Value =
@@ -716,14 +725,14 @@ mod tests {
             let wrong: Vec<String> = validator.iter_errors(line).map(|e| e.to_string()).collect();
             assert_eq!(wrong, [""; 0], "{line}");
         }
-        assert_eq!(lines.len(), NOTICES + events.len() + 1);
+        assert_eq!(lines.len(), NOTICES + events.len() + 2);
         let told = lines.iter().map(|line| line["kind"].as_str().unwrap());
         assert_eq!(told.collect::<BTreeSet<_>>(), kinds(&schema));
         let answered = serde_json::json!({
             "time_ns": 5, "vm": "vm0", "kind": "ping_answered",
             "flow": 4, "dst": "vm9", "ping": 70_000, "rtt_ns": 8_123,
         });
-        assert_eq!(lines[NOTICES], answered);
+        assert_eq!(lines[1 + NOTICES], answered);
         let misspelt = serde_json::json!({ "time_ns": 5, "vm": "vm0", "kind": "ping_answerd" });
         assert!(!validator.is_valid(&misspelt));
     }

@@ -20,6 +20,7 @@ pub mod output;
 mod path_split;
 mod path_stamps;
 mod path_state;
+mod ping_numbers;
 mod recording;
 mod relocation;
 mod relocation_watch;

@@ -31,7 +31,11 @@ const DROPS: [(DropReason, &str); 6] = [
 const MEMBERS_NAMED: usize = 3;
 
 /// The reasons, beside a neighbour that does not answer, for which a ping is not sent.
-const UNSENT: [(DropReason, &str); 4] = [
+const UNSENT: [(DropReason, &str); 5] = [
+    (
+        DropReason::PortsInUse,
+        "pings not sent because all ports were in use",
+    ),
     (
         DropReason::NoRoute,
         "pings not sent because no route led to their target",

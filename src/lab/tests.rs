@@ -133,7 +133,11 @@ fn what_is_amiss_is_said_and_an_expectation_about_loss_decides_alone_about_it() 
     let absent_says = "pings not sent because their neighbour did not answer: 3";
     let astray = "slaac = true\nping = \"vm0:2001:db8::1\"\ncount = 3\ninterval = \"1ms\"";
     let astray_says = "pings not sent because no route led to their target: 3";
-    let table: [(&str, &[&str], &[&str]); 13] = [
+    let crowded =
+        "ping = \"vm0:vm1\"\nprobe = \"tcp\"\nrate = 50000\ncount = 30000\ntcp-hold = \"10s\"";
+    let crowded_says = "pings not sent because all ports were in use: 1768";
+    let table: [(&str, &[&str], &[&str]); 14] = [
+        (crowded, &[], &[crowded_says]),
         (astray, &[], &[astray_says]),
         ("ping = \"vm0:vm1\"\ncount = 3", &[], fine),
         (lossy, &[], &["pings not answered: 3"]),

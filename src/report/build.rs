@@ -226,7 +226,7 @@ fn nothing_sent(totals: &Totals) -> Option<String> {
             unresolved: pings @ 1..,
             ..
         } => Some(format!(
-            "the neighbours of {} did not answer",
+            "there was no way to send {}",
             counted(*pings, "ping")
         )),
         Totals {

@@ -99,15 +99,17 @@ pub(super) fn sentence(connections: &ConnectionReport) -> String {
     sentence
 }
 
-/// The figures of connections, if one of the runs has opened any. How much they vary is not known.
-pub(super) fn differences(before: &Report, after: &Report) -> Vec<Difference> {
-    let both = [before, after].map(|run| run.connections);
-    if both == [None, None] {
-        return Vec::new();
-    }
-    type Of = fn(&ConnectionReport) -> f64;
-    let figures: [(&str, Quantity, Of); 4] = [
-        ("rate", Quantity::PerSecond, |of| of.opened_per_s),
+/// A figure of connections: its name in comparisons and expectations, what it is a number of, and its value.
+type Figure = (&'static str, Quantity, fn(&ConnectionReport) -> f64);
+
+impl ConnectionReport {
+    /// The name of the figure that is a number per second.
+    pub(super) const RATE: &'static str = "rate";
+
+    /// The figures.
+    const FIGURES: [Figure; 5] = [
+        ("opened", Quantity::Connections, |of| of.opened as f64),
+        (Self::RATE, Quantity::PerSecond, |of| of.opened_per_s),
         ("open_at_once", Quantity::Connections, |of| {
             of.open_at_once as f64
         }),
@@ -118,7 +120,26 @@ pub(super) fn differences(before: &Report, after: &Report) -> Vec<Difference> {
             of.syns_repeated as f64
         }),
     ];
-    figures
+
+    /// The names of the figures.
+    pub(super) fn figures() -> impl Iterator<Item = &'static str> {
+        Self::FIGURES.into_iter().map(|(name, ..)| name)
+    }
+
+    /// The figure of that name.
+    pub(super) fn figure(&self, name: &str) -> Option<f64> {
+        let (.., of) = Self::FIGURES.into_iter().find(|(of, ..)| *of == name)?;
+        Some(of(self))
+    }
+}
+
+/// The figures of connections, if one of the runs has opened any. How much they vary is not known.
+pub(super) fn differences(before: &Report, after: &Report) -> Vec<Difference> {
+    let both = [before, after].map(|run| run.connections);
+    if both == [None, None] {
+        return Vec::new();
+    }
+    ConnectionReport::FIGURES
         .into_iter()
         .map(|(name, quantity, of)| {
             let values = both.map(|of_run| of_run.as_ref().map(of));
@@ -167,7 +188,7 @@ mod tests {
         assert_eq!(names(&without, &without), []);
         let found = names(&without, &with);
         let at_once = ("connections.open_at_once".to_owned(), None, Some(30.0));
-        assert!(found.len() == 4 && found.contains(&at_once), "{found:?}");
+        assert!(found.len() == 5 && found.contains(&at_once), "{found:?}");
     }
 
     #[test]

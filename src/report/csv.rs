@@ -4,7 +4,9 @@
 use std::io::{self, Write};
 
 use super::pieces::{self, Next};
-use super::{FlowReport, LossReport, MarkFlowReport, MarkReport, MemberReport, Report};
+use super::{
+    ConnectionReport, FlowReport, LossReport, MarkFlowReport, MarkReport, MemberReport, Report,
+};
 use crate::record::{Count, LatencySummary, MarkMetric, Metric, Moments, PerMetric, Totals};
 
 /// The first cells of a row, before its counts, its loss and the figures of each metric.
@@ -25,7 +27,10 @@ const OF_SUMMARY: usize = 1 + LatencySummary::FIGURES;
 const BEFORE_MARKS: usize = WHAT.len() + Count::ALL.len() + 1 + Metric::COUNT * OF_SUMMARY;
 
 /// Cells of a row.
-const COLUMNS: usize = BEFORE_PROBE + 1;
+const COLUMNS: usize = BEFORE_CONNECTIONS + OF_CONNECTIONS.len();
+
+/// Cells of a row, up to what connections have.
+const BEFORE_CONNECTIONS: usize = BEFORE_PROBE + 1;
 
 /// Cells of a row, up to the kind of a flow's probes.
 const BEFORE_PROBE: usize = BEFORE_LOSSES + OF_LOSS.len();
@@ -84,7 +89,12 @@ pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::
 fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Result<()> {
     table.write_record(columns())?;
     let run = ["run", "", "", "", "", &report.elapsed_ns.to_string(), ""];
-    table.write_record(row(run, &report.totals, |metric| report.summaries[metric]))?;
+    let mut run = row(run, &report.totals, |metric| report.summaries[metric]);
+    if let Some(connections) = &report.connections {
+        run.truncate(BEFORE_CONNECTIONS);
+        run.extend(of_connections(connections));
+    }
+    table.write_record(run)?;
     for phase in &report.phases {
         let what = [
             "phase",
@@ -128,6 +138,32 @@ fn flow_rows(flow: &FlowReport, table: &mut csv::Writer<impl Write>) -> io::Resu
         table.write_record(member_row(flow, member))?;
     }
     Ok(())
+}
+
+/// The cells of what the connections of a run have.
+const OF_CONNECTIONS: [&str; 5] = [
+    "connections_opened",
+    "connections_opened_per_s",
+    "connections_open_at_once",
+    "connections_ended_by_peer",
+    "connections_syns_repeated",
+];
+
+fn of_connections(connections: &ConnectionReport) -> [String; OF_CONNECTIONS.len()] {
+    let ConnectionReport {
+        opened,
+        opened_per_s,
+        open_at_once,
+        ended_by_peer,
+        syns_repeated,
+    } = *connections;
+    [
+        opened.to_string(),
+        opened_per_s.to_string(),
+        open_at_once.to_string(),
+        ended_by_peer.to_string(),
+        syns_repeated.to_string(),
+    ]
 }
 
 /// The cells of what losses have.
@@ -247,6 +283,7 @@ fn columns() -> Vec<String> {
     }
     columns.extend(OF_LOSS.map(str::to_owned));
     columns.push("probe".to_owned());
+    columns.extend(OF_CONNECTIONS.map(str::to_owned));
     columns
 }
 
@@ -320,6 +357,21 @@ mod tests {
             ("rtt_count", ""),
         ] {
             assert_eq!(rows[0][column], cell, "{column}");
+        }
+    }
+
+    #[test]
+    fn the_run_has_the_figures_of_its_connections() {
+        for (column, cell) in [
+            ("connections_opened", "90"),
+            ("connections_opened_per_s", "45"),
+            ("connections_open_at_once", "30"),
+            ("connections_ended_by_peer", "2"),
+            ("connections_syns_repeated", "4"),
+        ] {
+            assert_eq!(rows(&fixtures::whole(), "run")[0][column], cell, "{column}");
+            assert_eq!(rows(&fixtures::report(), "run")[0][column], "", "{column}");
+            assert_eq!(rows(&fixtures::whole(), "flow")[0][column], "", "{column}");
         }
     }
 

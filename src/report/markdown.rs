@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::pieces::Next;
 use super::search::SearchReport;
 use super::units::{count, percent, rate, span, span_or_dash};
-use super::{Outcome, Report};
+use super::{Outcome, Report, connections};
 use crate::escape::is_hidden;
 use crate::record::{LatencySummary, Metric};
 
@@ -26,6 +26,9 @@ pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io
     ];
     for sentence in sentences {
         text += &format!("{}\n\n", shown(&sentence));
+    }
+    if let Some(connections) = &report.connections {
+        text += &format!("{}\n\n", shown(&connections::sentence(connections)));
     }
     text += "| | count | min | p50 | p99 | p99.9 | max |\n|---|--:|--:|--:|--:|--:|--:|\n";
     for metric in [
@@ -123,6 +126,10 @@ mod tests {
         );
         assert!(text.contains("- ✅ expected loss\\<1%: holds"), "{text}");
         assert!(text.contains("\n| rtt | 3,995 | "), "{text}");
+        assert!(
+            text.contains("\n90 TCP connections opened (45.0/s), at most 30 open at once;"),
+            "{text}"
+        );
         assert!(
             text.contains("\n| lost pings | direction | place | reason | pings |\n"),
             "{text}"

@@ -278,7 +278,7 @@ impl fmt::Display for Ignored {
             Ignored::ClosedPort(port) => write!(f, "nobody listens at port {port}"),
             Ignored::Protocol(number) => write!(f, "IP protocol {number} is not spoken"),
             Ignored::IcmpType(number) => write!(f, "ICMP type {number} is not spoken"),
-            Ignored::UnexpectedEchoReply => f.write_str("an echo reply to no ping of the VM"),
+            Ignored::UnexpectedEchoReply => f.write_str("a reply to no ping of the VM"),
             Ignored::UnexpectedIcmpError => {
                 f.write_str("an ICMP error about nothing that the VM has under way")
             }

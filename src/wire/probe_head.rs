@@ -96,6 +96,16 @@ impl ProbeHead {
         }
     }
 
+    /// Returns true if `frame` carries a TCP segment, in IPv6 without extension headers.
+    pub fn is_segment(frame: &[u8]) -> bool {
+        let tags = tags_of(frame).count() * VLAN_TAG_LENGTH;
+        let packet = frame.get(ETHERNET_HEADER_LENGTH + tags..);
+        packet.is_some_and(|packet| match packet.first().map(|byte| byte >> 4) {
+            Some(4) => packet.get(9) == Some(&PROTOCOL_TCP),
+            _ => packet.get(6) == Some(&PROTOCOL_TCP),
+        })
+    }
+
     /// Reads `frame`. `None` if it carries no probe and no reply, or a later fragment of one.
     #[inline]
     pub fn parse(frame: &[u8]) -> Option<ProbeHead> {

@@ -1,6 +1,7 @@
 //! TCP between VMs and the kernel: its sockets accept what VMs open, and open what VMs accept.
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::lab::{Lab, Running, number, wait_until};
 
@@ -52,8 +53,35 @@ except ConnectionRefusedError:
     print('refused')
 ";
 
+/// Opens a connection whose end the kernel asks after each second, and gives up after two questions.
+const KEEPS_ALIVE: &str = "
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], 8080), 10)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 2)):
+    s.setsockopt(socket.IPPROTO_TCP, option, value)
+s.settimeout(6)
+try:
+    s.recv(1)
+except TimeoutError as error:
+    print('open' if error.errno is None else 'dead')
+";
+
+/// Accepts connections over IPv4 and closes each at once.
+const CLOSES_FIRST: &str = "
+import socket, sys
+s = socket.create_server(('', int(sys.argv[1])), backlog=4096)
+print('listens', flush=True)
+while True:
+    s.accept()[0].close()
+";
+
 fn server(lab: &Lab, port: &str) -> Running {
-    let mut running = lab.start(&["python3", "-c", SERVER, port]);
+    serve(lab, SERVER, port)
+}
+
+fn serve(lab: &Lab, program: &str, port: &str) -> Running {
+    let mut running = lab.start(&["python3", "-c", program, port]);
     wait_until("the program to listen", || {
         running.expect_alive();
         running.stdout().contains("listens").then_some(())
@@ -119,6 +147,84 @@ fn the_kernel_answers_every_syn_and_agrees_how_each_connection_was_closed() {
         left.iter().all(|line| line.starts_with("TIME-WAIT")),
         "{left:?}"
     );
+}
+
+#[test]
+fn a_run_is_repeated_at_a_server_that_remembers_the_connections_of_the_one_before() {
+    let lab = Lab::new();
+    let _server = serve(&lab, CLOSES_FIRST, "9000");
+    let arguments = "--vms 1 --ping vm0:10.77.0.1 --probe tcp --port 9000 --tcp-close fin --tcp-hold 20ms --count 40";
+    for is_first in [true, false] {
+        let report = ping(&lab, arguments, 0);
+        assert_eq!(total(&report, "received"), 40, "{report}");
+        // The host has the ports, and the numbers, in TIME-WAIT.
+        let repeated = number(&report, "/connections/syns_repeated");
+        assert_eq!(repeated == 0, is_first, "{report}");
+    }
+}
+
+#[test]
+fn a_keep_alive_of_the_kernel_is_answered_by_the_vm_that_listens() {
+    let lab = Lab::new();
+    let mut vms =
+        lab.start_tap_reactor("--netns host --vms 1 --tcp-listen 8080 --host-address 10.77.0.1/16");
+    lab.wait_until_ports_forward(&mut vms, &["tap0"]);
+    let client = lab.run(&["python3", "-c", KEEPS_ALIVE, "10.77.0.2"]);
+    assert_eq!(client.expect_status(0).stdout, "open\n");
+}
+
+#[test]
+fn a_syn_that_is_repeated_is_of_its_ping_in_traces_and_captures() {
+    let lab = Lab::new();
+    let folder = TempDir::new().expect("make a temporary directory");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let run = lab.tap_reactor(&format!(
+        "--fabric sim --ping vm0:vm1 --probe tcp --count 3 --interval 100ms --timeout 3500ms --impair vm1:out:loss=100% \
+         --resolve static --json --capture {} --trace {}",
+        file("c.pcapng"),
+        file("t.jsonl")
+    ));
+    let run = run.expect_status(1);
+    assert!(
+        !run.stderr.contains("before it was known"),
+        "{}",
+        run.stderr
+    );
+    let trace = std::fs::read_to_string(file("t.jsonl")).expect("a trace");
+    let of_kind = |kind: &str| -> Vec<u64> {
+        let lines = trace
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"));
+        lines
+            .filter(|line: &Value| line["kind"] == kind)
+            .map(|line| number(&line, "/ping"))
+            .collect()
+    };
+    assert_eq!(of_kind("ping_sent"), [0, 1, 2]);
+    assert_eq!(of_kind("ping_repeated"), [0, 1, 2, 0, 1, 2]);
+    let comments = [
+        "tshark",
+        "-r",
+        &file("c.pcapng"),
+        "-T",
+        "fields",
+        "-e",
+        "frame.comment",
+    ];
+    let comments = lab.run(&comments).expect_status(0).stdout;
+    let said = |words: &str| {
+        comments
+            .lines()
+            .filter(|line| line.starts_with(words))
+            .count()
+    };
+    for ping in 0..3 {
+        let name = format!("ping {ping} of vm0 → vm1: no answer in time");
+        // Where each is sent, and where it and its repeats arrive.
+        assert_eq!(said(&name), 4, "{comments}");
+        assert_eq!(said(&format!("repeat of {name}")), 2, "{comments}");
+    }
+    assert!(!comments.contains("not known yet"), "{comments}");
 }
 
 #[test]

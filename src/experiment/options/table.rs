@@ -259,6 +259,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("port", "N", Whole)
         .place(Vms, Group)
         .help("Port that the pings of the group's VMs go to"),
+    value("tcp-close", "HOW", OneOf(TcpClose::NAMES))
+        .place(Vms, Group)
+        .help("How pings by tcp of the group's VMs end their connections"),
+    value("tcp-hold", "TIME", Time)
+        .place(Vms, Group)
+        .help("Time for which those keep their connections open"),
     switch("udp-echo")
         .place(Vms, Run)
         .help("VMs echo datagrams sent to UDP port 7 (RFC 862)")

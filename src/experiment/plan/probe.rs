@@ -143,17 +143,21 @@ impl PlanContext<'_> {
             Some((_, port)) => port,
             None => usual.port,
         };
-        // What a phase says of connections is for those of its flows that have some.
-        let of_phase = |name: &str| {
-            let setting = settings.get(name);
-            setting.filter(|_| kind == ProbeKind::Tcp || own.kind.is_none())
+        // What a phase or a group says of connections is for those of its flows that have some.
+        let has_some = kind == ProbeKind::Tcp;
+        let of_group = has_some || (own.kind.is_none() && settings.get("probe").is_none());
+        let said = |name: &str| {
+            let of_phase = settings.get(name);
+            let of_phase = of_phase.filter(|_| has_some || own.kind.is_none());
+            let group = group.filter(|_| of_group);
+            of_phase.or_else(|| group?.get(name))
         };
-        let close = match (own.close, of_phase("tcp-close")) {
+        let close = match (own.close, said("tcp-close")) {
             (Some(close), _) => Some((setting, close)),
             (None, Some(setting)) => Some((setting, self::close(setting, setting.choice()?)?)),
             (None, None) => None,
         };
-        let hold = match (own.hold_millis, of_phase("tcp-hold")) {
+        let hold = match (own.hold_millis, said("tcp-hold")) {
             (Some(hold), _) => Some((setting, hold)),
             (None, Some(setting)) => Some((setting, self::hold(setting, &setting.text)?)),
             (None, None) => None,
@@ -230,6 +234,23 @@ mod tests {
             (
                 "ping = ['ring', 'vm0:vm1,probe=icmp']\n[[group]]\nprobe = 'udp'\nport = 99\n[[group]]\nvms = 1",
                 &["udp to port 99", "icmp", "icmp"],
+            ),
+            (
+                "ping = ['ring', 'vm0:vm1,probe=icmp', 'vm0:vm1,tcp-hold=1s']\n[[group]]\nvms = 1\nprobe = 'tcp'\ntcp-close = 'fin'\ntcp-hold = '2s'\n[[group]]\nvms = 1",
+                &[
+                    "tcp to port 80, held for 2s, closed by FIN",
+                    "icmp",
+                    "icmp",
+                    "tcp to port 80, held for 1s, closed by FIN",
+                ],
+            ),
+            (
+                "ping = 'vm0:vm1'\ncount = 1\n[[group]]\nvms = 2\nprobe = 'tcp'\ntcp-close = 'fin'\n[[phase]]\n[[phase]]\nprobe = 'udp'\n[[phase]]\ntcp-close = 'rst'",
+                &[
+                    "tcp to port 80, closed by FIN",
+                    "udp to port 7",
+                    "tcp to port 80",
+                ],
             ),
         ] {
             assert_eq!(probes(text), expected, "{text}");
@@ -328,6 +349,10 @@ mod tests {
             (
                 "ping = 'vm0:vm1'\ntcp-hold = '1s'",
                 "icmp probes open no connections; expected --probe tcp beside it",
+            ),
+            (
+                "ping = 'vm0:vm1'\n[[group]]\nvms = 2\nprobe = 'udp'\ntcp-close = 'fin'",
+                "udp probes open no connections",
             ),
             (
                 "ping = 'vm0:vm1,probe=udp,tcp-close=fin'",

@@ -71,12 +71,13 @@ impl Narrated {
     ) {
         let echo = ProbeHead::parse(seen.frame);
         let ping = echo.and_then(|echo| echo_of(seen, &echo, stations));
-        let followed = ping.and_then(|(key, part, target)| {
-            let slot = match part {
-                Part::Sent => Some(self.pings.open(key, target)),
-                Part::Request | Part::Reply => self.pings.find(key),
-            };
-            slot.map(|slot| (slot, part, None))
+        let followed = ping.and_then(|(key, part, target)| match part {
+            Part::Sent | Part::Repeat => {
+                let (slot, is_repeat) = self.pings.open(key, target);
+                let part = if is_repeat { Part::Repeat } else { part };
+                Some((slot, part, None))
+            }
+            Part::Request | Part::Reply => self.pings.find(key).map(|slot| (slot, part, None)),
         });
         let followed = match (echo, followed) {
             (None, _) => self.later_fragment(seen),
@@ -153,6 +154,8 @@ impl Narrated {
         let slot = self.pings.find(key);
         if let (Some(slot), Some(fate)) = (slot, fate(*outcome)) {
             self.pings.settle(slot, fate);
+        } else if let PingOutcome::Unresolved { .. } = outcome {
+            self.pings.unsent(key, ping.sequence);
         }
         let is_plain = matches!(outcome, PingOutcome::Answered { .. }) && slot.is_some();
         if is_caused && !is_plain {
@@ -332,13 +335,15 @@ pub(super) fn echo_of(
         (false, _) => Part::Reply,
     };
     let source = match part {
-        Part::Sent => seen.vm,
+        Part::Sent | Part::Repeat => seen.vm,
         Part::Request => *stations.get(&echo.source_mac)?,
         Part::Reply => *stations.get(&echo.destination_mac)?,
     };
     let target = match part {
         Part::Reply if is_sent => Target::Vm(seen.vm),
-        Part::Sent | Part::Request => named(stations.get(&echo.destination_mac), echo.destination),
+        Part::Sent | Part::Repeat | Part::Request => {
+            named(stations.get(&echo.destination_mac), echo.destination)
+        }
         Part::Reply => named(stations.get(&echo.source_mac), echo.source),
     };
     Some((

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::words::{Fate, Part, PingName};
+use crate::fabric::ping_numbers::PingNumbers;
 use crate::load::Target;
 use crate::vm::VmId;
 
@@ -65,32 +66,47 @@ pub(super) struct Pings {
 /// A flow: the pings of one identifier of a VM.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
-    /// The last sequence number in full: 16 bits of it travel with a frame.
-    newest: u64,
+    numbers: PingNumbers,
     /// What is pinged.
     target: Target,
+}
+
+impl Flow {
+    fn new(target: Target) -> Flow {
+        Flow {
+            numbers: PingNumbers::default(),
+            target,
+        }
+    }
 }
 
 impl Pings {
     /// Adds a flow, whose pings have that identifier.
     pub(super) fn add_flow(&mut self, source: VmId, identifier: u16, target: Target) {
         let flow = Key::new(source, identifier, 0).flow();
-        self.flows.insert(flow, Flow { newest: 0, target });
+        self.flows.insert(flow, Flow::new(target));
     }
 
-    /// Follows a ping that is sent, to `target` by what its frame says.
+    /// Follows a ping that is sent, to `target` by what its frame says. Returns its place, and true if it is sent again.
     #[inline]
-    pub(super) fn open(&mut self, key: Key, target: Target) -> Slot {
-        let unknown = Flow { newest: 0, target };
-        let flow = self.flows.entry(key.flow()).or_insert(unknown);
-        flow.newest = in_full(flow.newest, key.sequence());
+    pub(super) fn open(&mut self, key: Key, target: Target) -> (Slot, bool) {
+        let flow = self.flows.entry(key.flow());
+        let flow = flow.or_insert_with(|| Flow::new(target));
+        let (sequence, is_repeat) = flow.numbers.sent(key.sequence());
+        let name = PingName {
+            source: key.source(),
+            sequence,
+            target: flow.target,
+        };
+        if is_repeat
+            && let Some(slot) = self.find(key)
+            && self.get(slot).is_some_and(|(of_slot, _)| of_slot == name)
+        {
+            return (slot, true);
+        }
         let ping = Ping {
             key,
-            name: PingName {
-                source: key.source(),
-                sequence: flow.newest,
-                target: flow.target,
-            },
+            name,
             fate: Fate::Open,
             frames: 0,
             fragments: [None; 2],
@@ -109,7 +125,15 @@ impl Pings {
         {
             self.free.push(old);
         }
-        slot
+        (slot, is_repeat)
+    }
+
+    /// A ping is over that was never sent.
+    #[cold]
+    pub(super) fn unsent(&mut self, flow: Key, number: u64) {
+        if let Some(flow) = self.flows.get_mut(&flow.flow()) {
+            flow.numbers.ended(number);
+        }
     }
 
     #[inline]
@@ -120,14 +144,11 @@ impl Pings {
     /// The name of a ping that is not followed any more.
     pub(super) fn name(&self, key: Key, target: Target) -> PingName {
         let flow = self.flows.get(&key.flow()).copied();
-        let Flow { newest, target } = flow.unwrap_or(Flow { newest: 0, target });
-        let behind = (newest as u16).wrapping_sub(key.sequence());
+        let flow = flow.unwrap_or(Flow::new(target));
         PingName {
             source: key.source(),
-            sequence: newest
-                .checked_sub(behind.into())
-                .unwrap_or(key.sequence().into()),
-            target,
+            sequence: flow.numbers.newest(key.sequence()),
+            target: flow.target,
         }
     }
 
@@ -251,11 +272,6 @@ impl Pings {
     }
 }
 
-/// The number whose low 16 bits are `sequence`, at or after `newest`, or the same again.
-fn in_full(newest: u64, sequence: u16) -> u64 {
-    newest + u64::from(sequence.wrapping_sub(newest as u16))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,7 +286,7 @@ mod tests {
     fn the_sequence_number_is_told_in_full() {
         let mut pings = Pings::default();
         for sequence in 0..200_000u64 {
-            let slot = pings.open(key(sequence), TO);
+            let (slot, _) = pings.open(key(sequence), TO);
             assert_eq!(pings.get(slot).unwrap().0.sequence, sequence);
             pings.settle(slot, Fate::Lost(None));
         }
@@ -282,7 +298,7 @@ mod tests {
     #[test]
     fn a_ping_is_followed_while_its_frames_are_kept_or_its_fate_is_open() {
         let mut pings = Pings::default();
-        let slot = pings.open(key(3), TO);
+        let (slot, _) = pings.open(key(3), TO);
         pings.keep(slot);
         pings.keep(slot);
         pings.settle(slot, Fate::Answered(5));
@@ -292,7 +308,7 @@ mod tests {
         pings.release(slot);
         assert_eq!(pings.find(key(3)), None);
         // Its place is taken by the next.
-        assert_eq!(pings.open(key(4), TO), slot);
+        assert_eq!(pings.open(key(4), TO), (slot, false));
     }
 
     #[test]

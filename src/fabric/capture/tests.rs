@@ -6,7 +6,10 @@ use super::*;
 use crate::fabric::output::cup::Cup;
 use crate::fabric::{Direction, Impaired, Impairment, WriteDrop};
 use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
-use crate::wire::{ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope, turn_into_echo_reply};
+use crate::wire::{
+    ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope, TcpSegment, turn_into_echo_reply,
+    write_tcp,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 const US: u64 = 1_000;
@@ -37,6 +40,31 @@ fn request(from: u32, to: u32, sequence: u64) -> Vec<u8> {
     };
     let mut buffer = vec![0; 200];
     let length = request.write(56, |_| {}, &mut buffer).unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+/// The SYN of a ping by TCP.
+fn syn(from: u32, to: u32, sequence: u64) -> Vec<u8> {
+    let envelope = Ipv4Envelope {
+        source_mac: mac(from),
+        destination_mac: mac(to),
+        source: address(from),
+        destination: address(to),
+        time_to_live: 64,
+        dscp: 0,
+        dont_fragment: false,
+        identification: 0,
+    };
+    let segment = TcpSegment {
+        source_port: 40_000 + sequence as u16,
+        destination_port: 80,
+        is_syn: true,
+        sequence: sequence as u32,
+        ..TcpSegment::default()
+    };
+    let mut buffer = vec![0; 200];
+    let length = write_tcp(&envelope, &segment, &mut buffer).unwrap();
     buffer.truncate(length);
     buffer
 }
@@ -451,6 +479,42 @@ fn frames_of_a_ping_that_come_after_its_timeout_say_that_it_had_no_answer_in_tim
 }
 
 #[test]
+fn a_request_that_is_sent_again_is_of_the_same_ping_and_says_what_came_of_it() {
+    for around_loss in [None, Some(10)] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss,
+            ..CONFIG
+        });
+        let mut dues = Vec::new();
+        for sequence in [0, 1, 0, 1, 0] {
+            bench.frame(0, Direction::Out, &syn(0, 9, sequence));
+            dues.push(bench.at());
+        }
+        bench.outcome(0, 0, PingOutcome::Lost { due: dues[0] });
+        let answered = PingOutcome::Answered {
+            due: dues[1],
+            sent: dues[1],
+            received: dues[1] + Duration::from_millis(3),
+        };
+        bench.outcome(0, 1, answered);
+        if around_loss.is_some() {
+            assert_eq!(around(&bench).unknown(), 0);
+        }
+        assert_eq!(
+            bench.comments(),
+            [
+                "ping 0 of vm0 → vm9: no answer in time",
+                "ping 1 of vm0 → vm9: answered 3.00 ms later",
+                "repeat of ping 0 of vm0 → vm9: no answer in time",
+                "repeat of ping 1 of vm0 → vm9: answered in 3.00 ms",
+                "repeat of ping 0 of vm0 → vm9: no answer in time",
+            ],
+            "{around_loss:?}"
+        );
+    }
+}
+
+#[test]
 fn a_frame_that_its_receiver_could_not_read_is_not_named_by_the_numbers_in_it() {
     let error = EthernetFrame::parse(&[1; 5]).map(|_| ()).unwrap_err();
     for around_loss in [None, Some(10)] {
@@ -471,7 +535,7 @@ fn a_frame_that_its_receiver_could_not_read_is_not_named_by_the_numbers_in_it() 
                 [
                     "ping 0 of vm0 → vm9: no answer in time",
                     "ping 1 of vm0 → vm9: no answer in time",
-                    &format!("malformed echo message; ignored: {error}"),
+                    &format!("malformed; ignored: {error}"),
                 ]
             );
         }

@@ -52,6 +52,8 @@ impl Fate {
 pub(super) enum Part {
     /// The request, where it is sent.
     Sent,
+    /// The request, where it is sent again.
+    Repeat,
     /// The request, where it arrives.
     Request,
     /// The reply, at either end.
@@ -69,11 +71,13 @@ pub(super) fn push_piece(out: &mut Vec<u8>, number: u16, of: Option<u16>) {
     out.extend_from_slice(b" of ");
 }
 
-/// Writes `ping 3 of vm0 → vm9`.
+/// Writes `ping 3 of vm0 → vm9`, behind what a frame other than its request is.
 pub(super) fn push_name(out: &mut Vec<u8>, part: Part, name: &PingName) {
-    if part == Part::Reply {
-        out.extend_from_slice(b"reply to ");
-    }
+    out.extend_from_slice(match part {
+        Part::Reply => b"reply to ",
+        Part::Repeat => b"repeat of ",
+        Part::Sent | Part::Request => b"",
+    });
     out.extend_from_slice(b"ping ");
     push_number(out, name.sequence);
     out.extend_from_slice(b" of vm");
@@ -112,7 +116,7 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
         Fate::Answered(nanos) | Fate::Member(nanos) => {
             let (before, after): (&[u8], &[u8]) = match part {
                 Part::Sent => (b": answered ", b" later"),
-                Part::Request | Part::Reply => (b": answered in ", b""),
+                Part::Repeat | Part::Request | Part::Reply => (b": answered in ", b""),
             };
             out.extend_from_slice(before);
             push_span(out, nanos);
@@ -122,12 +126,9 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
     out.extend_from_slice(words);
 }
 
-/// Writes what an echo message is of which a checksum or a length is wrong: the numbers in it mean nothing.
+/// Writes what a frame of a ping is of which a checksum or a length is wrong: the numbers in it mean nothing.
 pub(super) fn push_malformed(out: &mut Vec<u8>, error: &ParseError) {
-    push(
-        out,
-        format_args!("malformed echo message; ignored: {error}"),
-    );
+    push(out, format_args!("malformed; ignored: {error}"));
 }
 
 /// Writes what became of a frame by `now` that the fabric did not take as it was: `; delayed 5.00 ms by --impair`.
@@ -253,6 +254,13 @@ mod tests {
                 name,
                 Fate::Late,
                 "reply to ping 3 of vm0 → vm9: answered after its timeout",
+            ),
+            (
+                // The time counts from when it was sent first.
+                Part::Repeat,
+                name,
+                Fate::Answered(8_123),
+                "repeat of ping 3 of vm0 → vm9: answered in 8.12 µs",
             ),
             (
                 Part::Sent,

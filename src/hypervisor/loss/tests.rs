@@ -1,5 +1,7 @@
 //! Tests of the search for what became of lost pings, on a switch in memory.
 
+use std::time::Duration;
+
 use super::obstacle::{Ends, TOO_LARGE};
 use super::*;
 use crate::experiment::{Experiment, FlowPlan};
@@ -10,7 +12,7 @@ use crate::load::Pacing;
 use crate::record::{Member, Why};
 use crate::sim::Switch;
 use crate::system::Neighbours;
-use crate::vm::{PingError, PingOutcome};
+use crate::vm::{PingError, PingOutcome, Probe, ProbeKind};
 
 /// A lab on a switch whose VMs know each other, with a flow from VM to VM for each of `flows`.
 fn acquainted(vms: u32, flows: &[(u32, u32)]) -> SimulatedLab<'static> {
@@ -140,6 +142,41 @@ fn requests_to_groups_are_not_taken_for_those_of_flows() {
     send_to(hypervisor, VmId(1), |_, _| Fate::ReplyLost);
     hypervisor.explain_rest(Instant::ZERO);
     assert_eq!(lost_ways(hypervisor), [(Way::Unknown, 1)]);
+}
+
+#[test]
+fn a_syn_that_was_answered_may_have_been_a_repeat_of_one_that_was_lost() {
+    let mut plan = Experiment::of_vms(2).unwrap();
+    plan.lab.neighbours = Neighbours::Static;
+    plan.timeout = Duration::from_secs(10);
+    plan.vm_defaults.tcp_listen = Some(80);
+    plan.flows = vec![FlowPlan {
+        probe: Probe::of(ProbeKind::Tcp),
+        payload_length: 0,
+        ..FlowPlan::between(VmId(0), VmId(1))
+    }];
+    for (repeats, way) in [(false, Way::Request), (true, Way::Unknown)] {
+        let mut lab = SimulatedLab::on_switch(&plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        let hypervisor = lab.hypervisor();
+        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+        let phase = Phase::counted(0..1, Pacing::Window(8), 1);
+        hypervisor.start(Instant::ZERO, vec![phase]);
+        send_to(hypervisor, VmId(1), |_, _| Fate::RequestLost);
+        let later = Instant::ZERO + Duration::from_secs(1);
+        let mut buffer = vec![0; 2048];
+        while repeats && let Some(step) = hypervisor.next_step(later, &mut buffer) {
+            if let Step::Send(Outgoing { vm, length, .. }) = step
+                && vm == VmId(0)
+            {
+                hypervisor.receive(later, VmId(1), &mut buffer, length);
+            }
+        }
+        let source = hypervisor.vm(VmId(0)).unwrap();
+        assert_eq!(source.connections().syns_repeated, u64::from(repeats));
+        hypervisor.explain_rest(later);
+        assert_eq!(lost_ways(hypervisor), [(way, 1)]);
+    }
 }
 
 #[test]

@@ -45,8 +45,8 @@ macro_rules! causes {
 causes! {
     /// It was due in a phase that ended before the tool, which was behind, could send it.
     Unsent => "unsent", "never sent: the tool was behind";
-    /// It was given up before it was sent: its neighbour's address was not found, or there was no way to send it.
-    Unresolved => "unresolved", "never sent: no way to the neighbour";
+    /// It was given up before it was sent: its neighbour's address was not found, or there was no way to send it, such as a free port.
+    Unresolved => "unresolved", "never sent: no neighbour, route or port";
     /// `--impair` dropped it, changed it, or still held it when its VM stopped or the run ended.
     Impaired => "impaired", "impaired on purpose";
     /// The TAP did not take the frame: its link is down (`EIO`), or the kernel refuses it.

@@ -155,7 +155,7 @@ fn every_phase_that_was_planned_is_told_in_order_and_why_nothing_was_sent_in_som
         (false, 0, Some("no ping was due in it")),
         (true, 1, None),
         (true, 0, Some("no ping was due in it")),
-        (true, 0, Some("the neighbours of 1 ping did not answer")),
+        (true, 0, Some("there was no way to send 1 ping")),
         (true, 0, Some("3 due pings could not be sent in time")),
         (true, 0, Some("the run ended before it began")),
     ];

@@ -3,7 +3,7 @@
 //! ```text
 //! expectation = figure operator value
 //! figure      = [metric "."] statistic | count | "loss" | "rate" | "losses." cause | "mark." name "." of_mark
-//!             | "floods." kind "." of_flood | "streams." of_stream
+//!             | "floods." kind "." of_flood | "streams." of_stream | "connections." of_connections
 //! metric      = a name of the table of metrics, such as "rtt" or "boot"; rtt if none is named
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = a name of the table of counts, such as "received" | "drops"
@@ -15,6 +15,7 @@
 //! of_flood    = "frames" | "copies" | "repeated" | "unwanted" | "last_copy." statistic
 //! of_stream   = a name of the counts of streams, such as "lost" or "leaked" | "loss" | "rate"
 //!             | "jitter" | "longest_gap" | "longest_loss" | "extent"     (the most of a stream)
+//! of_connections = "opened" | "rate" | "open_at_once" | "ended_by_peer" | "syns_repeated"
 //! operator    = "<" | "<=" | ">" | ">=" | "="
 //! value       = number unit
 //! unit        = "ns" | "us" | "µs" | "ms" | "s"     of a latency
@@ -40,7 +41,7 @@ pub use parse::{ParseExpectationError, expected_figures};
 
 use super::marks::{MarkReport, Marks};
 use super::units::{count, percent, rate, significant, span};
-use super::{Report, StreamReport};
+use super::{ConnectionReport, Report, StreamReport};
 use crate::record::{Cause, Count, FloodKind, Latency, MarkMetric, MarkName, Metric};
 
 /// An expected value of a figure of a run.
@@ -66,6 +67,8 @@ enum Figure {
     Rate,
     Flood(FloodKind, OfFlood),
     Stream(OfStream),
+    /// The figure of that name of TCP connections.
+    Connections(&'static str),
 }
 
 /// A figure of the streams of a run.
@@ -219,6 +222,7 @@ impl Expectation {
             | Figure::Latency(..)
             | Figure::Flood(..)
             | Figure::Stream(_)
+            | Figure::Connections(_)
             | Figure::Mark(..) => false,
         }
     }
@@ -263,6 +267,7 @@ impl Figure {
             Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
             Figure::Flood(kind, of) => of.of(report, *kind),
             Figure::Stream(of) => of.of(report),
+            Figure::Connections(name) => report.connections?.figure(name),
         }
     }
 
@@ -277,6 +282,15 @@ impl Figure {
         }
     }
 
+    /// Returns true if it is a number per second.
+    fn is_rate(&self) -> bool {
+        match self {
+            Figure::Rate | Figure::Stream(OfStream::Rate) => true,
+            Figure::Connections(name) => *name == ConnectionReport::RATE,
+            _ => false,
+        }
+    }
+
     fn show(&self, found: f64) -> String {
         match self {
             Figure::Mark(_, of) if of.is_fraction() => significant(found),
@@ -286,8 +300,8 @@ impl Figure {
                 count(found as u64)
             }
             Figure::Loss | Figure::Stream(OfStream::Loss) => percent(found),
-            Figure::Rate | Figure::Stream(OfStream::Rate) => rate(found),
-            Figure::Stream(_) => count(found as u64),
+            _ if self.is_rate() => rate(found),
+            Figure::Rate | Figure::Stream(_) | Figure::Connections(_) => count(found as u64),
         }
     }
 
@@ -298,7 +312,7 @@ impl Figure {
             Figure::Loss | Figure::Stream(OfStream::Loss) => {
                 format!("{:.decimals$} %", found * 100.0)
             }
-            Figure::Rate | Figure::Stream(OfStream::Rate) => format!("{found:.decimals$}/s"),
+            _ if self.is_rate() => format!("{found:.decimals$}/s"),
             _ => format!("{found:.decimals$}"),
         }
     }
@@ -410,6 +424,24 @@ mod tests {
         text.parse::<Expectation>()
             .unwrap()
             .check(&fixtures::report())
+    }
+
+    #[test]
+    fn figures_of_connections_have_the_names_of_a_comparison_and_a_run_without_any_has_none() {
+        let whole = fixtures::whole();
+        for (text, found, holds) in [
+            ("connections.opened>=90", "90", true),
+            ("connections.rate>10", "45.0/s", true),
+            ("connections.opened_per_s>50/s", "45.0/s", false),
+            ("connections.open_at_once<=30", "30", true),
+            ("connections.ended_by_peer=0", "2", false),
+            ("connections.syns_repeated<5", "4", true),
+        ] {
+            let outcome = text.parse::<Expectation>().unwrap().check(&whole);
+            assert_eq!(outcome.found.as_deref(), Some(found), "{text}");
+            assert_eq!(outcome.holds, holds, "{text}");
+            assert_eq!((check(text).found, check(text).holds), (None, false));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::{Expectation, Figure, OfFlood, OfMark, OfStream, Operator, Statistic};
 use crate::record::{Cause, Count, FloodKind, MarkMetric, Metric};
-use crate::report::StreamCounts;
+use crate::report::{ConnectionReport, StreamCounts};
 
 /// Why a text is no expectation: the part that was found, and what is expected there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -75,18 +75,20 @@ pub fn expected_figures() -> String {
     let causes: Vec<_> = Cause::ALL.iter().map(|cause| cause.name()).collect();
     let floods = FloodKind::ALL.map(FloodKind::name);
     let streams: Vec<_> = StreamCounts::NAMES.iter().map(|(name, _)| *name).collect();
+    let connections: Vec<_> = ConnectionReport::figures().collect();
     format!(
         "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt or with one of {} and a dot before it; \
          or {}, drops, loss, rate; or losses.CAUSE with one of {}; or mark.NAME and one of {} with a dot and one of the former behind it, or one of \
          changes, passed, flows, marks; or floods.KIND with one of {} and, behind a dot, frames, copies, repeated, unwanted, or \
          last_copy with a dot and one of the first behind it; or streams. with one of {}, loss, rate, jitter, longest_gap, \
-         longest_loss, extent behind it",
+         longest_loss, extent behind it; or connections. with one of {} behind it",
         Metric::names(),
         counts.join(", "),
         causes.join(", "),
         MarkMetric::names(),
         floods.join(", "),
-        streams.join(", ")
+        streams.join(", "),
+        connections.join(", ")
     )
 }
 
@@ -112,6 +114,15 @@ fn figure(name: &str) -> Option<Figure> {
             FloodKind::named(kind)?,
             self::of_flood(figure)?,
         ));
+    }
+    if let Some(of_connections) = name.strip_prefix("connections.") {
+        let name = match of_connections {
+            // As the JSON document names it.
+            "opened_per_s" => ConnectionReport::RATE,
+            name => name,
+        };
+        let mut names = ConnectionReport::figures();
+        return names.find(|known| *known == name).map(Figure::Connections);
     }
     if let Some(of_stream) = name.strip_prefix("streams.") {
         return Some(Figure::Stream(self::of_stream(of_stream)?));
@@ -224,7 +235,7 @@ impl Figure {
                 let none = || (number(text) == Some(0.0)).then_some(0.0);
                 share.or_else(none).ok_or("a percentage such as 0.1%")
             }
-            Figure::Rate | Figure::Stream(OfStream::Rate) => {
+            _ if self.is_rate() => {
                 let per_second = text.strip_suffix("/s").unwrap_or(text).trim_end();
                 let per_second = crate::number::number(per_second);
                 per_second.ok_or("a number per second such as 20000, 20k or 20000/s")
@@ -290,6 +301,11 @@ mod tests {
             ("loss<101%", "expected a percentage"),
             ("rate>fast", "expected a number per second"),
             ("streams.sents=1", "no figure is named \"streams.sents\""),
+            (
+                "connections.open=1",
+                "no figure is named \"connections.open\"",
+            ),
+            ("connections.opened>1.5", "expected a whole number"),
             ("received>=1.5", "expected a whole number"),
         ] {
             let error = text.parse::<Expectation>().unwrap_err().to_string();

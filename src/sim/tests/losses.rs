@@ -193,7 +193,7 @@ fn a_neighbour_that_does_not_answer_is_told_from_no_way_to_it() {
         .rows()
         .map(|(row, pings)| (row.to_string(), pings))
         .collect();
-    let words = "request never sent: no way to the neighbour";
+    let words = "request never sent: no neighbour, route or port";
     let no_route = format!("{words} (no_route)");
     let expected = [(words.to_owned(), 10), (no_route, 10)];
     assert_eq!(whys, expected);

@@ -24,7 +24,7 @@ fn losses_of(scenario: &str) -> Vec<(String, u64)> {
 
 #[test]
 fn a_ping_whose_neighbour_is_not_found_tells_what_became_of_the_search() {
-    let never = "request never sent: no way to the neighbour";
+    let never = "request never sent: no neighbour, route or port";
     for (done, place, what) in [
         (
             "impair = 'vm0:out:loss=100%'",
@@ -77,7 +77,7 @@ fn a_ping_whose_neighbour_is_not_found_tells_what_became_of_the_search() {
 fn a_search_of_which_one_request_was_not_harmed_is_put_down_to_nothing() {
     // Nobody has the address, and of three questions for it two are lost.
     let scenario = "vms = 2\ncount = 1\nresolve = 'at-once'\nping = 'vm0:absent'\n";
-    let never = "request never sent: no way to the neighbour";
+    let never = "request never sent: no neighbour, route or port";
     for (impair, known) in [
         ("vm0:out:every=2", None),
         (

@@ -49,6 +49,8 @@ pub(in crate::vm) const CONNECTIONS: Protocol = Protocol {
 
 /// The first time that an acknowledgement is waited for; twice as long after each repetition (RFC 6298 sections 2.1 and 5.5).
 pub const INITIAL_RTO: Duration = Duration::from_secs(1);
+/// The time after which a SYN is repeated that what is left of another connection has answered (Linux: `TCP_TIMEOUT_MIN`).
+const SHORTEST_RTO: Duration = Duration::from_millis(2);
 /// The longest time (RFC 6298 section 2.5).
 const LONGEST_RTO: Duration = Duration::from_secs(60);
 /// Bytes of a TCP header that the largest segment leaves room for (RFC 6691).
@@ -293,7 +295,7 @@ impl Vm {
         &mut self,
         now: Instant,
         ends: Ends,
-        connection: Connection,
+        mut connection: Connection,
         segment: &TcpSegment,
     ) -> Arrived {
         let expected = connection.initial().wrapping_add(1);
@@ -311,10 +313,17 @@ impl Vm {
                 }
             }
             // What is left of another connection between these ends.
-            (false, _) if segment.acknowledgement.is_some() && !answers => Arrived {
-                answer: Some(segment.reset()),
-                ..ignored()
-            },
+            (false, _) if segment.acknowledgement.is_some() && !answers => {
+                // It is over now; once only, so that the two do not go on like that (Linux: `tcp_rcv_synsent_state_process`).
+                if connection.repeats == 0 {
+                    connection.due = (now + SHORTEST_RTO).min(connection.until);
+                    self.keep(ends, connection);
+                }
+                Arrived {
+                    answer: Some(segment.reset()),
+                    ..ignored()
+                }
+            }
             (false, true) if answers => self.opened(now, ends, connection, segment),
             _ => ignored(),
         }
@@ -429,7 +438,8 @@ impl Vm {
         if is_in_order {
             connection.expected = segment.next_sequence();
         }
-        let carries_nothing = segment.next_sequence() == segment.sequence;
+        // What carries something or is not in order, as a keep-alive is, is answered.
+        let is_answered = !is_in_order || segment.next_sequence() != segment.sequence;
         match &mut connection.state {
             State::Closing {
                 is_acknowledged,
@@ -444,7 +454,7 @@ impl Vm {
                     // Nothing is to be repeated; the peer has as long to close its side.
                     connection.due = connection.until;
                 }
-                arrived.answer = (!carries_nothing).then(|| connection.acknowledge(ends));
+                arrived.answer = is_answered.then(|| connection.acknowledge(ends));
                 match is_over {
                     true => self.forget(ends),
                     false => self.keep(ends, connection),
@@ -461,7 +471,7 @@ impl Vm {
             }
             State::Open | State::SynSent => {
                 self.keep(ends, connection);
-                arrived.answer = (!carries_nothing).then(|| connection.acknowledge(ends));
+                arrived.answer = is_answered.then(|| connection.acknowledge(ends));
             }
         }
         arrived

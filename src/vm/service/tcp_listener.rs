@@ -1,9 +1,9 @@
 //! TCP connections that are accepted and closed again (RFC 9293), without data.
 //!
 //! Nothing is kept of a connection, be it half open, open or closed: what a listener says in one follows from the segment that it
-//! answers. Its initial sequence number follows from both ends, as that of a SYN cookie does (RFC 4987 section 3.6), and so who
-//! acknowledges it has got it. However many SYNs come, they take no memory; and there is no number of connections after which one
-//! more is refused.
+//! answers. Its initial sequence number follows from both ends and the peer's, as that of a SYN cookie does (RFC 4987 section 3.6):
+//! who acknowledges it has got it, and it tells what the peer's next number is. However many SYNs come, they take no memory; and there is
+//! no number of connections after which one more is refused.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -25,11 +25,30 @@ impl TcpListener {
         TcpListener { port, secret }
     }
 
-    /// The initial sequence number of the connection that a segment is of, from one address to the other.
-    fn initial_sequence(&self, addresses: (IpAddr, IpAddr), segment: &TcpSegment) -> u32 {
+    /// The initial sequence number of the connection that a segment is of, from one address to the other, if the peer's was
+    /// `of_peer`.
+    fn initial_sequence(
+        &self,
+        addresses: (IpAddr, IpAddr),
+        segment: &TcpSegment,
+        of_peer: u32,
+    ) -> u32 {
         let mut hasher = DefaultHasher::new();
-        (self.secret, addresses, segment.source_port).hash(&mut hasher);
+        (self.secret, addresses, segment.source_port, of_peer).hash(&mut hasher);
         hasher.finish() as u32
+    }
+
+    /// How far a segment is behind the peer's initial sequence number, and how far what it acknowledges is behind our own. `None` if
+    /// it is of no connection.
+    fn place(&self, addresses: (IpAddr, IpAddr), segment: &TcpSegment) -> Option<(u32, u32)> {
+        let acknowledged = segment.acknowledgement?;
+        // Behind the SYN, before it, and behind the FIN.
+        [1, 0, 2].into_iter().find_map(|behind| {
+            let of_peer = segment.sequence.wrapping_sub(behind);
+            let initial = self.initial_sequence(addresses, segment, of_peer);
+            let own = acknowledged.wrapping_sub(initial);
+            (own == 1 || own == 2).then_some((behind, own))
+        })
     }
 
     /// Answers a segment that is for its port.
@@ -39,7 +58,6 @@ impl TcpListener {
         size: u16,
         segment: &TcpSegment,
     ) -> Option<TcpSegment> {
-        let initial = self.initial_sequence(addresses, segment);
         let answer = TcpSegment {
             acknowledgement: Some(segment.next_sequence()),
             ..segment.turned()
@@ -49,29 +67,34 @@ impl TcpListener {
             let is_syn = segment.is_syn && !segment.is_fin && !segment.is_reset;
             return is_syn.then_some(TcpSegment {
                 is_syn: true,
-                sequence: initial,
+                sequence: self.initial_sequence(addresses, segment, segment.sequence),
                 // Data beside a SYN is not taken.
                 acknowledgement: Some(segment.sequence.wrapping_add(1)),
                 maximum_segment_size: Some(size),
                 ..answer
             });
         };
-        let is_closed = match acknowledged.wrapping_sub(initial) {
-            1 => false,
-            2 => true,
-            _ => return (!segment.is_reset).then(|| segment.reset()),
-        };
         if segment.is_reset {
             return None;
         }
-        if segment.is_syn || segment.payload_length > 0 {
-            return Some(segment.reset());
-        }
-        segment.is_fin.then_some(TcpSegment {
-            is_fin: !is_closed,
+        let answer = TcpSegment {
             sequence: acknowledged,
             ..answer
-        })
+        };
+        match self.place(addresses, segment) {
+            Some(_) if segment.is_syn => Some(segment.reset()),
+            // A keep-alive, which has nothing new (RFC 9293 sections 3.8.4 and 3.10.7.4).
+            Some((0, _)) if segment.payload_length <= 1 => Some(TcpSegment {
+                acknowledgement: Some(segment.sequence.wrapping_add(1)),
+                ..answer
+            }),
+            Some((1, own)) if segment.payload_length == 0 => segment.is_fin.then_some(TcpSegment {
+                is_fin: own == 1,
+                ..answer
+            }),
+            Some((2, _)) if segment.next_sequence() == segment.sequence => None,
+            _ => Some(segment.reset()),
+        }
     }
 }
 

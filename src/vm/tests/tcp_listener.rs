@@ -55,6 +55,15 @@ fn a_connection_is_accepted_and_closed_when_the_peer_closes_it_however_often_it_
         assert_eq!(send(".", 1, own.wrapping_add(2), b""), None);
         assert_eq!(send("F.", 0, own.wrapping_add(2), b""), answer(".", 2, 1));
         assert_eq!(send("R.", 1, own.wrapping_add(2), b""), None);
+        // A keep-alive, without data or with a byte that has come.
+        for garbage in [&b""[..], b"x"] {
+            let sent = send(".", first, own.wrapping_add(1), garbage);
+            assert_eq!(sent, answer(".", 1, 0), "{garbage:?}");
+        }
+        assert_eq!(
+            send(".", first, own.wrapping_add(1), b"xy"),
+            answer("R", 1, 0)
+        );
         // Data is none that a listener takes.
         assert_eq!(send(".", 0, own.wrapping_add(1), b"x"), answer("R", 1, 0));
         // Who acknowledges what he can't have got has no connection.

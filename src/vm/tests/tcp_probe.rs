@@ -243,6 +243,44 @@ fn a_reset_refuses_a_ping_if_it_acknowledges_its_syn() {
 }
 
 #[test]
+fn a_syn_that_what_is_left_of_another_connection_has_answered_is_repeated_at_once_and_once() {
+    let mut bench = patient(TcpClose::Rst, 0, Duration::from_secs(10));
+    let (syn, _) = read(&begin(&mut bench, ms(0)));
+    let left = frame(false, &answer(&syn, ".", 0, 7), b"");
+    let is_reset = |bench: &mut Bench, at| {
+        let (sent, event) = bench.take(ms(at), &left);
+        assert_eq!(ignored(event), Ignored::UnexpectedEchoReply);
+        let sent = sent.unwrap();
+        assert_eq!((&*sent.flags, sent.sequence), ("R", syn.sequence + 7));
+    };
+    is_reset(&mut bench, 1);
+    assert_eq!(bench.vm.poll_at(), Some(ms(3)));
+    assert_eq!(bench.segment_due(ms(3)).as_ref(), Some(&syn));
+    assert_eq!(bench.vm.connections().syns_repeated, 1);
+    // Who does not heed resets has it not send one SYN after the other.
+    is_reset(&mut bench, 4);
+    assert_eq!(bench.vm.poll_at(), Some(ms(2_003)));
+    let accepted = frame(false, &answer(&syn, "S.", 0, 1), b"");
+    assert_eq!(
+        answered(bench.take(ms(5), &accepted).1),
+        (0, answer_at(0, 5))
+    );
+}
+
+#[test]
+fn a_keep_alive_of_the_peer_is_answered() {
+    let mut bench = patient(TcpClose::Fin, 60_000, Duration::from_secs(10));
+    let (syn, _) = read(&begin(&mut bench, ms(0)));
+    bench.take(ms(1), &frame(false, &answer(&syn, "S.", 0, 1), b""));
+    for garbage in [&b""[..], b"x"] {
+        let (sent, _) = bench.take(ms(2), &frame(false, &answer(&syn, ".", 0, 1), garbage));
+        expect(sent.as_ref(), &syn, ".", (1, 1));
+    }
+    let (sent, _) = bench.take(ms(3), &frame(false, &answer(&syn, ".", 1, 1), b""));
+    assert_eq!(sent, None);
+}
+
+#[test]
 fn syns_are_repeated_after_one_two_and_four_seconds_while_their_ping_is_waited_for() {
     let mut bench = patient(TcpClose::Rst, 0, Duration::from_secs(10));
     let first = begin(&mut bench, ms(0));

@@ -21,10 +21,11 @@ use super::queue::{Kept, Queue};
 use super::words::{Fate, Part};
 use super::{END, MAX_KEPT};
 use crate::fabric::fragments::Fragments;
+use crate::fabric::ping_numbers::PingNumbers;
 use crate::fabric::{Direction, Observed};
 use crate::load::Target;
 use crate::time::Instant;
-use crate::vm::VmId;
+use crate::vm::{PingId, VmId};
 use crate::wire::{MacAddr, ProbeHead};
 
 /// Frames that are looked at to find one frame of a ping when it fails.
@@ -87,6 +88,8 @@ pub(super) struct AroundLoss {
     /// Failed pings whose frames were in memory no more.
     missed: u64,
     fragments: Fragments<(Key, Part, Target)>,
+    /// The numbers of flows whose requests may be sent again.
+    numbers: FxHashMap<u64, PingNumbers>,
     comment: Vec<u8>,
     unknown: u64,
 }
@@ -116,6 +119,7 @@ impl AroundLoss {
             began: Instant::ZERO,
             missed: 0,
             fragments: Fragments::default(),
+            numbers: FxHashMap::default(),
             comment: Vec::new(),
             unknown: 0,
         }
@@ -151,7 +155,9 @@ impl AroundLoss {
     /// Keeps a frame.
     #[inline]
     pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>) {
-        let begins_ping = seen.direction == Direction::Out && ProbeHead::is_request(seen.frame);
+        let begins_ping = seen.direction == Direction::Out
+            && ProbeHead::is_request(seen.frame)
+            && !(ProbeHead::is_segment(seen.frame) && self.repeats(seen));
         if begins_ping {
             self.newest = self.end();
             self.open += 1;
@@ -167,7 +173,26 @@ impl AroundLoss {
             && let Some(echo) = ProbeHead::parse(seen.frame).filter(|echo| echo.is_request)
         {
             let key = Key::new(seen.vm, echo.identifier, echo.sequence);
-            self.hidden.open(at, key, self.end());
+            if !(ProbeHead::is_segment(seen.frame) && self.repeats(seen)) {
+                self.hidden.open(at, key, self.end());
+            }
+        }
+    }
+
+    /// Returns true if a request was sent before.
+    fn repeats(&mut self, seen: &Observed<'_>) -> bool {
+        ProbeHead::parse(seen.frame).is_some_and(|head| {
+            let key = Key::new(seen.vm, head.identifier, head.sequence);
+            let numbers = self.numbers.entry(key.flow()).or_default();
+            numbers.sent(head.sequence).1
+        })
+    }
+
+    /// A ping is over that was never sent.
+    fn unsent(&mut self, vm: VmId, ping: PingId) {
+        let flow = Key::new(vm, ping.session.0, 0).flow();
+        if let Some(numbers) = self.numbers.get_mut(&flow) {
+            numbers.ended(ping.sequence);
         }
     }
 

@@ -46,11 +46,12 @@ impl AroundLoss {
             PingOutcome::Member { sent, received, .. } => {
                 self.answered(vm, *ping, sent, Fate::Member(received.nanos_since(sent)));
             }
+            PingOutcome::Unresolved { .. } => self.unsent(vm, *ping),
             outcome => self.outcome(vm, is_captured, *ping, outcome),
         }
     }
 
-    /// Notes with the last frame that its receiver could not read it, if it is an echo message.
+    /// Notes with the last frame that its receiver could not read it, if it is one of a ping.
     #[cold]
     fn malformed(&mut self, now: Instant, vm: VmId, error: &ParseError) {
         let is_it = |last: &&Kept<OfPing>| {

@@ -8,7 +8,9 @@ use crate::fabric::capture::file::{File, Frame};
 use crate::fabric::capture::narrated::echo_of;
 use crate::fabric::capture::pings::Key;
 use crate::fabric::capture::queue::Kept;
-use crate::fabric::capture::words::{PingName, push, push_fate, push_lot, push_name, push_piece};
+use crate::fabric::capture::words::{
+    Part, PingName, push, push_fate, push_lot, push_name, push_piece,
+};
 use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::{Describe, FragmentHead, MacAddr, ProbeHead};
@@ -88,6 +90,10 @@ impl AroundLoss {
             source: key.source(),
             sequence: self.sequence(key),
             target,
+        };
+        let part = match part {
+            Part::Sent if front.what.is_none() && piece.is_none() => Part::Repeat,
+            part => part,
         };
         push_name(comment, part, &name);
         let failed = self.failed.get(&key).map(|(_, fate)| *fate);
