@@ -406,10 +406,6 @@ fn divide(phase: &mut Phase, numbers: &[Option<u32>]) {
             all: all as u32,
         };
     }
-    if own == 0 && load.count.is_some() {
-        // Nothing is left to do; without that it would be a phase for flows to come.
-        phase.duration = Some(std::time::Duration::ZERO);
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Gates between the phases of a run that several ranks make together: none begins its next phase before all have come to it.
 //!
 //! A phase that takes its whole duration needs none: it begins at one instant everywhere, and so it ends. Behind any other
-//! phase, before the first and behind the last the hypervisor stands still, answers others, and goes on at the agreed time.
+//! phase, before the first and behind the last the hypervisor sends no pings, answers others, and goes on at the agreed time.
+//! Until then misbehaviours of the phase go on and begin, for others may still be in it.
 
 use super::Hypervisor;
 use crate::fabric::Fabric;
@@ -144,6 +145,7 @@ impl<F: Fabric> Hypervisor<F> {
             Place::Come | Place::Waits | Place::Opens(_) => true,
             Place::Past => false,
             Place::Under if gates.next > 0 && self.phases.is_empty() && self.is_quiet() => {
+                self.phase_end = None;
                 self.come_to_gate()
             }
             Place::Under => false,

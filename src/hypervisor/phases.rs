@@ -179,7 +179,7 @@ impl<F: Fabric> Hypervisor<F> {
         if self.phases.is_empty() || !self.come_to_gate() {
             return self.begin_next_phase(at);
         }
-        self.end_misbehaviours_of_phase(at);
+        // It goes on in other ranks, and what VMs do in it here until the gate opens.
         self.phase_end = None;
         self.lasts = false;
     }
@@ -258,7 +258,9 @@ impl<F: Fabric> Hypervisor<F> {
         self.fabric.set_counted(phase.is_counted);
         self.phase_end = phase.duration.map(|duration| at + duration);
         let is_empty = phase.load.flows.is_empty() && phase.streams.is_empty();
-        self.is_open = is_empty && phase.duration.is_none();
+        // A rank without flows waits at a gate for those who have a number of pings to send.
+        let is_to_wait = self.gates.is_some() && phase.load.count.is_some();
+        self.is_open = is_empty && phase.duration.is_none() && !is_to_wait;
         self.lasts = phase.load.count.is_none() && (phase.duration.is_some() || self.is_open);
         self.is_scheduled = true;
         // A phase of a fixed length ends at one instant everywhere.

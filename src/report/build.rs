@@ -130,12 +130,15 @@ impl Report {
     /// frames.
     pub(super) fn judge(&mut self, busy_ns: u64, frames_in: u64) {
         self.verdict = Verdict::of(&Evidence::of_run(self, busy_ns, frames_in));
+        self.verdict.sentence += &self.influences();
+    }
+
+    /// What stands behind the sentence of the verdict: what others and the run itself have done to the network.
+    pub(super) fn influences(&self) -> String {
         let links = link_changes::sentence(&self.links, self.links_untold);
-        self.verdict.sentence.extend(links);
         let impaired = impairments::sentence(&self.impairments);
-        self.verdict.sentence.extend(impaired);
         let misbehaved = misbehaviours::sentence(&self.misbehaviours);
-        self.verdict.sentence.extend(misbehaved);
+        [links, impaired, misbehaved].into_iter().flatten().collect()
     }
 }
 

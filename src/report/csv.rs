@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use super::pieces::{self, Next};
 use super::{
-    ConnectionReport, FlowReport, LossReport, MarkFlowReport, MarkReport, MemberReport, Report,
+    ConnectionReport, FlowReport, LossReport, MarkFlowReport, MarkReport, MemberReport, RankReport,
+    Report,
 };
 use crate::record::{Count, LatencySummary, MarkMetric, Metric, Moments, PerMetric, Totals};
 
@@ -27,7 +28,10 @@ const OF_SUMMARY: usize = 1 + LatencySummary::FIGURES;
 const BEFORE_MARKS: usize = WHAT.len() + Count::ALL.len() + 1 + Metric::COUNT * OF_SUMMARY;
 
 /// Cells of a row.
-const COLUMNS: usize = BEFORE_CONNECTIONS + OF_CONNECTIONS.len();
+const COLUMNS: usize = BEFORE_RANK + OF_RANK.len();
+
+/// Cells of a row, up to what ranks have.
+const BEFORE_RANK: usize = BEFORE_CONNECTIONS + OF_CONNECTIONS.len();
 
 /// Cells of a row, up to what connections have.
 const BEFORE_CONNECTIONS: usize = BEFORE_PROBE + 1;
@@ -45,7 +49,7 @@ const FLOWS: usize = 50;
 /// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
 /// that a flow pings, with its own `address`; then one `mark` for each mark, and one `mark_flow` for each flow since it, whose
 /// figures are those of a single value. Behind the run and its phases there is a `loss` for each cause, place and direction of
-/// failed pings, and behind each flow a `flow_loss` for each of its own. Columns that end in `_ns` are nanoseconds; what
+/// failed pings, a `rank` for each of several ranks, and behind each flow a `flow_loss` for each of its own. Columns that end in `_ns` are nanoseconds; what
 /// is not known of a row is empty.
 ///
 /// # Errors
@@ -109,6 +113,9 @@ fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Resul
     }
     for loss in &report.losses {
         table.write_record(loss_row(["loss", "", "", "", "", "", ""], loss))?;
+    }
+    for rank in &report.ranks {
+        table.write_record(rank_row(rank))?;
     }
     Ok(())
 }
@@ -186,6 +193,38 @@ fn loss_row(what: [&str; WHAT.len()], loss: &LossReport) -> Vec<String> {
         loss.reason.clone().unwrap_or_default(),
     ]);
     row.resize(COLUMNS, String::new());
+    row
+}
+
+/// The cells of what ranks have.
+const OF_RANK: [&str; 6] = [
+    "rank",
+    "rank_host",
+    "rank_rate_per_s",
+    "rank_busy_share",
+    "rank_clock_offset_ns",
+    "rank_clock_error_ns",
+];
+
+/// Of a rank only the lateness is kept.
+fn rank_row(rank: &RankReport) -> Vec<String> {
+    let mut row: Vec<_> = ["rank", "", "", "", "", "", ""].map(str::to_owned).into();
+    row.resize(WHAT.len() + Count::ALL.len() + 1, String::new());
+    for metric in Metric::ALL {
+        match metric {
+            Metric::Lateness => push_summary(&mut row, &rank.lateness_ns),
+            _ => row.resize(row.len() + OF_SUMMARY, String::new()),
+        }
+    }
+    row.resize(BEFORE_RANK, String::new());
+    row.extend([
+        rank.rank.to_string(),
+        rank.host.clone(),
+        rank.rate_per_s.to_string(),
+        rank.verdict.busy_share.to_string(),
+        rank.clock_offset_ns.to_string(),
+        rank.clock_error_ns.to_string(),
+    ]);
     row
 }
 
@@ -284,6 +323,7 @@ fn columns() -> Vec<String> {
     columns.extend(OF_LOSS.map(str::to_owned));
     columns.push("probe".to_owned());
     columns.extend(OF_CONNECTIONS.map(str::to_owned));
+    columns.extend(OF_RANK.map(str::to_owned));
     columns
 }
 
@@ -319,6 +359,29 @@ mod tests {
         let rows = reader.deserialize().map(Result::unwrap);
         rows.filter(|row: &std::collections::HashMap<String, String>| row["kind"] == kind)
             .collect()
+    }
+
+    #[test]
+    fn each_rank_has_a_row_and_runs_of_one_process_have_none() {
+        let mut report = fixtures::whole();
+        let told = rows(&report, "rank");
+        assert_eq!(told.len(), report.ranks.len());
+        let (row, rank) = (&told[0], &report.ranks[0]);
+        for (column, expected) in [
+            ("rank", rank.rank.to_string()),
+            ("rank_host", rank.host.clone()),
+            ("rank_rate_per_s", rank.rate_per_s.to_string()),
+            ("rank_busy_share", rank.verdict.busy_share.to_string()),
+            ("rank_clock_offset_ns", rank.clock_offset_ns.to_string()),
+            ("rank_clock_error_ns", rank.clock_error_ns.to_string()),
+            ("lateness_count", rank.lateness_ns.count.to_string()),
+            ("sent", String::new()),
+            ("rtt_count", String::new()),
+        ] {
+            assert_eq!(row[column], expected, "{column}");
+        }
+        report.ranks.clear();
+        assert_eq!(rows(&report, "rank").len(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::pieces::Next;
 use super::search::SearchReport;
+use super::text::{RANK_COLUMNS, rank_rows};
 use super::units::{count, percent, rate, span, span_or_dash};
 use super::{Outcome, Report, connections};
 use crate::escape::is_hidden;
@@ -56,6 +57,14 @@ pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io
         for row in &report.losses {
             let cells = row.cells().map(|cell| shown(&cell)).join(" | ");
             text += &format!("| {cells} | {} |\n", count(row.count));
+        }
+    }
+    if !report.ranks.is_empty() {
+        let [first, host, figures @ ..] = RANK_COLUMNS;
+        let figures = figures.join(" | ");
+        text += &format!("\n| {first} | {host} | {figures} |\n|--:|---|--:|--:|--:|--:|\n");
+        for row in rank_rows(report) {
+            text += &format!("| {} |\n", row.map(|cell| shown(&cell)).join(" | "));
         }
     }
     out.write_all(text.as_bytes())?;
@@ -134,5 +143,7 @@ mod tests {
             text.contains("\n| lost pings | direction | place | reason | pings |\n"),
             "{text}"
         );
+        let ranks = "\n| rank | host | answered | late p99 | busy | clock ± |\n|--:|---|--:|--:|--:|--:|\n| 1 | host1 | ";
+        assert!(text.contains(ranks), "{text}");
     }
 }

@@ -296,6 +296,24 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_so_many_ranks_and_of_one_process_are_told_to_differ() {
+        let one = fixtures::report();
+        let rank = fixtures::whole().ranks[0].clone();
+        let two = Report {
+            ranks: vec![rank.clone(), rank],
+            ..one.clone()
+        };
+        let unlike = |runs: &[Report]| {
+            let merged = merge(runs).unwrap().merged.unwrap();
+            merged.unlike.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(unlike(&[one.clone(), two.clone()]), ["ranks: 1 / 2"]);
+        assert_eq!(unlike(&[two.clone(), two.clone()]), [""; 0]);
+        let both = merge(&[two.clone(), two]).unwrap();
+        assert_eq!(unlike(&[both.clone(), both.clone()]), [""; 0]);
+    }
+
+    #[test]
     fn times_add_up_and_the_run_began_when_the_first_did() {
         let (mut one, mut other) = (fixtures::report(), fixtures::report());
         for (first, second, began) in [

@@ -181,6 +181,10 @@ pub(super) fn unlike(reports: &[&Report]) -> Vec<Unlike> {
     );
     let processors = machines.iter().map(|of| Some(of.processors.to_string()));
     compare("processors", false, processors.collect());
+    // Of runs that were merged before it is not known any more.
+    let ranks = reports.iter().filter(|run| run.merged.is_none());
+    let ranks = ranks.map(|run| Some(run.ranks.len().max(1).to_string()));
+    compare("ranks", false, ranks.collect());
     found
 }
 

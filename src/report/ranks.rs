@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::per_second;
 use super::merge::merge;
+use super::verdict::{OF_IMPAIRED_NETWORK, OF_NETWORK};
 use super::{LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses};
 use crate::hypervisor::LossOfOthers;
 use crate::ranks::ClockOffset;
@@ -164,7 +165,7 @@ pub fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     }
     merged.seconds = seconds(&reports);
     merged.phases = phases;
-    merged.verdict = verdict(&rows, &merged);
+    merged.verdict = verdict(&rows, &reports, &merged);
     merged.ranks = rows;
     Some((merged, amiss))
 }
@@ -209,29 +210,43 @@ fn row(part: &RankPart) -> RankReport {
 }
 
 /// The run is limited by the tool, or disturbed, if any rank was.
-fn verdict(rows: &[RankReport], merged: &Report) -> Verdict {
-    let worst = |is_so: fn(&Verdict) -> bool| rows.iter().find(|row| is_so(&row.verdict));
+fn verdict(rows: &[RankReport], reports: &[Report], merged: &Report) -> Verdict {
+    let each = || rows.iter().zip(reports);
+    let worst = |is_so: fn(&Verdict) -> bool| each().find(|(row, _)| is_so(&row.verdict));
     let limited = worst(|verdict| verdict.limited_by_tool);
     let disturbed = worst(|verdict| verdict.disturbed);
     let busiest = rows.iter().map(|row| row.verdict.busy_share);
-    let merged = &merged.verdict;
+    let of_all = &merged.verdict;
     let mut verdict = Verdict {
         busy_share: busiest.fold(0.0, f64::max),
-        limited_by_tool: limited.is_some() || merged.limited_by_tool && disturbed.is_none(),
+        limited_by_tool: limited.is_some() || of_all.limited_by_tool && disturbed.is_none(),
         disturbed: limited.is_none() && disturbed.is_some(),
-        ..merged.clone()
+        ..of_all.clone()
     };
-    if let Some(row) = limited.or(disturbed) {
-        verdict.sentence = format!("Rank {}: {}", row.rank, row.verdict.sentence);
-    } else if !merged.limited_by_tool
-        && let Some(row) = rows
-            .iter()
-            .max_by(|one, other| one.verdict.busy_share.total_cmp(&other.verdict.busy_share))
+    if let Some((row, report)) = limited.or(disturbed) {
+        verdict.sentence = format!("Rank {}: {}", row.rank, sentence(report, merged));
+    } else if !of_all.limited_by_tool
+        && let Some((_, report)) = each().max_by(|(one, _), (other, _)| {
+            let shares = [one, other].map(|row| row.verdict.busy_share);
+            shares[0].total_cmp(&shares[1])
+        })
     {
         // Of a run that describes the network the busiest rank tells by how much.
-        verdict.sentence.clone_from(&row.verdict.sentence);
+        verdict.sentence = sentence(report, merged);
     }
     verdict
+}
+
+/// The sentence of a rank's verdict, with what was done to the network in all ranks.
+fn sentence(report: &Report, merged: &Report) -> String {
+    let own = report.verdict.sentence.as_str();
+    let own = own.strip_suffix(report.influences().as_str()).unwrap_or(own);
+    let is_told = merged.impairments.is_empty() || !report.impairments.is_empty();
+    let own = match own.strip_prefix(OF_NETWORK).filter(|_| !is_told) {
+        Some(rest) => format!("{OF_IMPAIRED_NETWORK}{rest}"),
+        None => own.to_owned(),
+    };
+    own + &merged.influences()
 }
 
 /// The phases, which all ranks went through together.
@@ -308,8 +323,10 @@ fn both(one: &SparseLatency, other: &SparseLatency) -> (SparseLatency, LatencySu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fabric::{Direction, Impairment};
     use crate::record::{Cause, Way};
-    use crate::report::fixtures;
+    use crate::report::{ImpairedFrames, fixtures};
+    use crate::vm::VmId;
 
     fn part(rank: u32, report: Report) -> RankPart {
         let phases = report.phases.iter().map(|_| PhaseHistograms {
@@ -378,6 +395,39 @@ mod tests {
         assert_eq!(merged.verdict.sentence, "Rank 1: It was busy.");
         let (merged, _) = merge_ranks(vec![part(0, other.clone()), part(1, other)]).unwrap();
         assert!(!merged.verdict.limited_by_tool);
+    }
+
+    #[test]
+    fn what_one_rank_has_done_to_the_network_is_told_whichever_rank_is_told_of() {
+        let (plain, mut impaired) = (fixtures::report(), fixtures::report());
+        impaired.impairments = vec![ImpairedFrames {
+            vm: VmId(1),
+            direction: Direction::In,
+            kind: Impairment::Lost,
+            frames: 7,
+        }];
+        let judged = |mut report: Report, busy: u64| {
+            report.judge(busy, 0);
+            report
+        };
+        // The busiest is the one that has impaired nothing.
+        let busy = plain.elapsed_ns / 2;
+        let ranks = [judged(plain, busy), judged(impaired, 0)];
+        let parts = |ranks: &[Report]| {
+            let parts = (0..).zip(ranks);
+            parts.map(|(rank, report)| part(rank, report.clone())).collect()
+        };
+        let (merged, _) = merge_ranks(parts(&ranks)).unwrap();
+        let sentence = &merged.verdict.sentence;
+        assert!(sentence.starts_with(&format!("{OF_IMPAIRED_NETWORK}: the reactor was busy 50")), "{sentence}");
+        assert_eq!(sentence.matches("Frames were impaired").count(), 1, "{sentence}");
+        assert!(sentence.ends_with("(--impair): 7 lost."), "{sentence}");
+        let [mut busy, impaired] = ranks;
+        busy.verdict.limited_by_tool = true;
+        let (merged, _) = merge_ranks(parts(&[busy, impaired])).unwrap();
+        let sentence = &merged.verdict.sentence;
+        assert!(sentence.starts_with("Rank 0: "), "{sentence}");
+        assert!(sentence.ends_with("(--impair): 7 lost."), "{sentence}");
     }
 
     #[test]

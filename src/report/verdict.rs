@@ -211,6 +211,11 @@ pub(super) fn lag_p99(lag: &Latency, frames: u64) -> Option<u64> {
     }
 }
 
+/// How the sentence of figures begins that describe the network.
+pub(super) const OF_NETWORK: &str = "The figures describe the network";
+/// How it begins where frames were impaired.
+pub(super) const OF_IMPAIRED_NETWORK: &str = "The figures describe the network as it was impaired";
+
 impl Verdict {
     pub(super) fn of(evidence: &Evidence) -> Verdict {
         let mut verdict = Verdict {
@@ -252,10 +257,8 @@ impl Verdict {
             let busy = percent(verdict.busy_share);
             let what = match evidence.measured() {
                 None if evidence.has_streams => "Frames were sent",
-                Some(_) if evidence.is_impaired => {
-                    "The figures describe the network as it was impaired"
-                }
-                Some(_) => "The figures describe the network",
+                Some(_) if evidence.is_impaired => OF_IMPAIRED_NETWORK,
+                Some(_) => OF_NETWORK,
                 None => "No ping was answered, and not for want of the tool",
             };
             format!("{what}: the reactor was busy {busy} of the time{waited}.")

@@ -318,6 +318,44 @@ fn what_several_cores_cannot_do_is_refused_before_anything_is_started() {
     );
 }
 
+#[test]
+fn a_phase_that_ends_by_a_count_lasts_in_a_rank_without_flows_until_all_are_done() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("phases.toml");
+    let text = "
+        vms = 4
+        timeout = '100ms'
+        ping = 'vm0:vm3'
+        interval = '5ms'
+        [[phase]]
+        name = 'one'
+        count = 60
+        misbehave = 'vm3:silent@100ms+100ms'
+        [[phase]]
+        name = 'two'
+        count = 60
+        misbehave = 'vm3:silent@100ms+100ms'
+    ";
+    std::fs::write(&file, text).expect("a scenario");
+    for words in [
+        "--vms 4 --ping vm0:vm3 --count 60 --interval 5ms --misbehave vm3:silent@100ms+100ms"
+            .to_owned(),
+        format!("--scenario {}", file.display()),
+    ] {
+        let run = lab.tap_reactor(&format!("--cores 2 --timeout 100ms {words} --json"));
+        let report = run.expect_status(1).json();
+        let misbehaviours = report["misbehaviours"].as_array().expect("misbehaviours");
+        for each in misbehaviours {
+            assert_eq!(each["refused"], Value::Null, "{each}");
+            assert!(number(each, "/ended_ns") > number(each, "/began_ns"));
+            assert!(number(each, "/counts/ignored") > 0, "{each}");
+        }
+        assert_eq!(misbehaviours.len(), report["phases"].as_array().map_or(1, Vec::len));
+        assert_eq!(report["interrupted"], false, "{words}");
+    }
+}
+
 /// Two ranks that a launcher might have started; `variables` are those of each.
 fn start(lab: &Lab, rank: u32, variables: &[String], words: &str) -> Running {
     let rank = format!("RANK={rank}");
