@@ -1,5 +1,7 @@
 //! A plan as text, for `--dry-run`.
 
+mod streams;
+
 use std::fmt::{self, Display, Write};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use ipnet::IpNet;
 use super::settings::Settings;
 use super::{Expected, Experiment, FlowPlan, IpVersion, Scenario, SettingError};
 use crate::hypervisor::{Change, Phase, PlannedMisbehaviour, PlannedMove};
-use crate::load::{Arrivals, Pacing, Start, Target};
+use crate::load::{Arrivals, Pacing, PhaseLoad, Start, Target};
 use crate::ranks::Rank;
 use crate::system::{FabricKind, Neighbours, NetnsChoice, Outside, Prepared, Sharing};
 use crate::topology::outside_name;
@@ -18,7 +20,7 @@ use crate::vm::{Probe, StampMode, VmId};
 /// The most VMs or flows that are listed one by one; the rest is counted.
 const LINES: usize = 20;
 
-/// Describes what would be built and sent: links, addresses, flows, pings, and the expected rate.
+/// Describes what would be built and sent: links, addresses, flows, pings, streams, and the expected rate.
 pub fn describe(experiment: &Experiment) -> String {
     let mut text = String::new();
     // Writing to a string can't fail.
@@ -341,18 +343,22 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
         pings: Some(0),
         is_exact: true,
     };
+    let mut all_frames = total;
     let mut shown = None;
     for (phase, expected) in experiment.phases.iter().zip(experiment.expected_pings()) {
         let Expected { pings, is_exact } = expected;
-        let both = total.pings.zip(pings);
-        total.pings = both.map(|(a, b)| a.saturating_add(b));
-        total.is_exact &= is_exact;
+        total.add(expected);
         let flows = &phase.load.flows;
         let name = if phase.name.is_empty() {
             "the run"
         } else {
             &phase.name
         };
+        if flows.is_empty() && !phase.streams.is_empty() {
+            all_frames.add(streams::lines(out, experiment, phase, name)?);
+            transitions(out, phase)?;
+            continue;
+        }
         let pings = match pings {
             None if phase.duration.is_some() => "as many pings as are answered".to_owned(),
             None => "pings without end".to_owned(),
@@ -364,17 +370,13 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             }
             Some(pings) => pings_of(pings),
         };
-        let is_counted = if phase.is_counted {
-            ""
-        } else {
-            ", not counted"
-        };
         writeln!(
             out,
-            "{name}: {}, {}, {}{pings}{is_counted}",
+            "{name}: {}, {}, {}{pings}{}",
             flows_of(flows.len() as u64),
-            sending(phase),
-            time(phase)
+            sending(&phase.load, "ping"),
+            time(phase),
+            uncounted(phase)
         )?;
         transitions(out, phase)?;
         if shown.as_ref() != Some(flows) {
@@ -401,22 +403,37 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             )?;
             shown = Some(flows.clone());
         }
+        all_frames.add(streams::lines(out, experiment, phase, name)?);
     }
-    let flows = flows_of(experiment.flow_count() as u64);
     let ends = experiment
         .phases
         .last()
         .is_some_and(|last| last.duration.is_some() || last.load.count.is_some());
-    match total {
-        _ if !ends => writeln!(out, "in all: {flows}, until SIGINT or SIGTERM"),
-        Expected { pings: None, .. } => writeln!(out, "in all: {flows}"),
-        Expected {
-            pings: Some(pings),
-            is_exact,
-        } => {
-            let about = if is_exact { "" } else { "about " };
-            writeln!(out, "in all: {flows}, {about}{}", pings_of(pings))
-        }
+    let (flows, has_streams) = (experiment.flow_count(), !experiment.streams.is_empty());
+    let number = |expected: Expected, noun: &dyn Fn(u64) -> String| {
+        let number = expected.pings.filter(|_| ends)?;
+        let about = if expected.is_exact { "" } else { "about " };
+        Some(format!("{about}{}", noun(number)))
+    };
+    let mut parts = Vec::new();
+    if flows > 0 || !has_streams {
+        parts.push(flows_of(flows as u64));
+        parts.extend(number(total, &pings_of));
+    }
+    if has_streams {
+        let frames = number(all_frames, &streams::frames_of);
+        parts.push(frames.unwrap_or_else(|| "frames of streams".to_owned()));
+    }
+    if !ends {
+        parts.push("until SIGINT or SIGTERM".to_owned());
+    }
+    writeln!(out, "in all: {}", parts.join(", "))
+}
+
+const fn uncounted(phase: &Phase) -> &'static str {
+    match phase.is_counted {
+        true => "",
+        false => ", not counted",
     }
 }
 
@@ -490,20 +507,21 @@ fn time(phase: &Phase) -> String {
     })
 }
 
-fn sending(phase: &Phase) -> String {
-    let arrivals = match (phase.load.arrivals, phase.load.pacing) {
+/// Describes when what is sent, pings or frames of streams, is due.
+fn sending(load: &PhaseLoad, what: &str) -> String {
+    let arrivals = match (load.arrivals, load.pacing) {
         (Arrivals::Uniform, _) => "",
         (Arrivals::Poisson, Pacing::Interval(_)) => ", Poisson arrivals per flow",
         (Arrivals::Poisson, _) => ", Poisson arrivals in total",
     };
-    let flows = phase.load.flows.len() as f64;
-    let start = match (phase.load.start, phase.load.pacing) {
-        _ if phase.load.flows.len() < 2 => String::new(),
+    let flows = load.flows.len() as f64;
+    let start = match (load.start, load.pacing) {
+        _ if load.flows.len() < 2 => String::new(),
         (_, Pacing::Rate(_)) | (Start::Spread | Start::Share { .. }, Pacing::Window(_)) => {
             String::new()
         }
         (Start::Spread | Start::Share { .. } | Start::Within(Duration::ZERO), _)
-            if phase.load.arrivals == Arrivals::Poisson =>
+            if load.arrivals == Arrivals::Poisson =>
         {
             String::new()
         }
@@ -514,13 +532,15 @@ fn sending(phase: &Phase) -> String {
             format!(", the first within {time} at random")
         }
     };
-    match phase.load.pacing {
+    match load.pacing {
         Pacing::Interval(interval) => {
             let rate = flows / interval.as_secs_f64();
             let interval = humantime::format_duration(interval);
-            format!("one ping each every {interval} ({rate:.0} pings/s in all){arrivals}{start}")
+            format!(
+                "one {what} each every {interval} ({rate:.0} {what}s/s in all){arrivals}{start}"
+            )
         }
-        Pacing::Rate(rate) => format!("{rate:.0} pings/s in all{arrivals}"),
+        Pacing::Rate(rate) => format!("{rate:.0} {what}s/s in all{arrivals}"),
         Pacing::Window(window) => {
             format!(
                 "{window} outstanding each ({:.0} in all), as fast as replies come{start}",

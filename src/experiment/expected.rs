@@ -1,20 +1,36 @@
-//! The number of pings that are due in each phase of a plan, computed before the run.
+//! The number of pings and of frames that are due in each phase of a plan, computed before the run.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Experiment, FlowPlan};
 use crate::hypervisor::{Change, Phase};
-use crate::load::{Arrivals, Pacing, Start, Target};
+use crate::load::{Arrivals, Pacing, PhaseLoad, Start, Target};
 use crate::vm::VmId;
 
-/// The number of pings that are due.
+/// The number of pings that are due, or of frames of streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {
     /// The number; `None` where it depends on replies, on a signal, or on what a draft does not list.
     pub pings: Option<u64>,
     /// True if it is exact. It is not if pings are due at random, or if VMs start or stop in the phase.
     pub is_exact: bool,
+}
+
+impl Expected {
+    /// What is due of `load` within `duration`, while all VMs are up.
+    pub(super) fn of(load: &PhaseLoad, duration: Option<Duration>) -> Expected {
+        Expected {
+            pings: load.pings_due(duration),
+            is_exact: is_exact(load, duration),
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Expected) {
+        let both = self.pings.zip(other.pings);
+        self.pings = both.map(|(a, b)| a.saturating_add(b));
+        self.is_exact &= other.is_exact;
+    }
 }
 
 /// The part of a phase in which a VM is up.
@@ -31,10 +47,7 @@ impl Experiment {
         if transitions.count() == 0 {
             let phases = self.phases.iter();
             return phases
-                .map(|phase| Expected {
-                    pings: phase.load.pings_due(phase.duration),
-                    is_exact: is_exact(phase),
-                })
+                .map(|phase| Expected::of(&phase.load, phase.duration))
                 .collect();
         }
         // Who comes later; who has left.
@@ -66,7 +79,7 @@ impl Experiment {
             };
             expected.push(Expected {
                 pings: self.pings_of(phase, stay),
-                is_exact: is_exact(phase) && stays.is_empty(),
+                is_exact: is_exact(&phase.load, phase.duration) && stays.is_empty(),
             });
             let stops = phase
                 .transitions
@@ -131,10 +144,9 @@ fn together(mut stays: Vec<Stay>) -> (u64, Duration) {
 }
 
 /// Returns true if the number of pings does not depend on random choices.
-fn is_exact(phase: &Phase) -> bool {
-    let load = &phase.load;
+fn is_exact(load: &PhaseLoad, duration: Option<Duration>) -> bool {
     let is_spread = matches!(load.start, Start::Spread | Start::Within(Duration::ZERO));
-    phase.duration.is_none()
+    duration.is_none()
         || load.arrivals == Arrivals::Uniform
             && (is_spread || !matches!(load.pacing, Pacing::Interval(_)))
 }

@@ -1029,6 +1029,42 @@ fn the_plan_is_told_in_words() {
 }
 
 #[test]
+fn streams_are_told_beside_pings_and_alone() {
+    let alone = "--vms 3 --stream vm0:all --size imix --rate 20000 --duration 10s --warmup 1s";
+    let beside = "--vms 3 --ping vm0:vm1 --count 5 --interval 1s --stream vm0:vm1,interval=1ms \
+                  --stream vm1:broadcast,rate=7,size=64-128";
+    for (line, parts) in [
+        (
+            alone,
+            &[
+                "warm-up: 2 streams, 20000 frames/s in all, for 1s, 20000 frames, not counted\n  vm0 → vm1, imix bytes\n",
+                "the run: 2 streams, 20000 frames/s in all, for 10s, 200000 frames\n",
+                "  vm0 → vm2, imix bytes\nin all: 220000 frames of streams\n",
+            ][..],
+        ),
+        (
+            beside,
+            &[
+                "the run: 1 flow, one ping each every 1s (1 pings/s in all), 5 pings\n  vm0 → vm1, 56 bytes\n",
+                "the run: 1 stream, one frame each every 1ms (1000 frames/s in all), 5 frames\n  vm0 → vm1, 64 bytes\n",
+                "the run: 1 stream, 7 frames/s in all, 5 frames\n  vm1 → broadcast, 64-128 bytes\n",
+                "in all: 1 flow, 5 pings, 10 frames of streams\n",
+            ],
+        ),
+        (
+            "--stream vm0:absent",
+            &["  vm0 → absent, 64 bytes\nin all: frames of streams, until SIGINT or SIGTERM\n"],
+        ),
+    ] {
+        let text = super::super::describe(&flags(line).unwrap());
+        for part in parts {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert_eq!(text.contains("flow"), line == beside, "{text}");
+    }
+}
+
+#[test]
 fn a_simulated_vm_is_on_no_tap() {
     let text = super::super::describe(&flags("--fabric sim --ping vm0:vm1").unwrap());
     assert!(
