@@ -138,7 +138,10 @@ impl Report {
         let links = link_changes::sentence(&self.links, self.links_untold);
         let impaired = impairments::sentence(&self.impairments);
         let misbehaved = misbehaviours::sentence(&self.misbehaviours);
-        [links, impaired, misbehaved].into_iter().flatten().collect()
+        [links, impaired, misbehaved]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 

@@ -305,7 +305,11 @@ mod tests {
         };
         let unlike = |runs: &[Report]| {
             let merged = merge(runs).unwrap().merged.unwrap();
-            merged.unlike.iter().map(ToString::to_string).collect::<Vec<_>>()
+            merged
+                .unlike
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
         };
         assert_eq!(unlike(&[one.clone(), two.clone()]), ["ranks: 1 / 2"]);
         assert_eq!(unlike(&[two.clone(), two.clone()]), [""; 0]);

@@ -240,7 +240,9 @@ fn verdict(rows: &[RankReport], reports: &[Report], merged: &Report) -> Verdict 
 /// The sentence of a rank's verdict, with what was done to the network in all ranks.
 fn sentence(report: &Report, merged: &Report) -> String {
     let own = report.verdict.sentence.as_str();
-    let own = own.strip_suffix(report.influences().as_str()).unwrap_or(own);
+    let own = own
+        .strip_suffix(report.influences().as_str())
+        .unwrap_or(own);
     let is_told = merged.impairments.is_empty() || !report.impairments.is_empty();
     let own = match own.strip_prefix(OF_NETWORK).filter(|_| !is_told) {
         Some(rest) => format!("{OF_IMPAIRED_NETWORK}{rest}"),
@@ -415,12 +417,21 @@ mod tests {
         let ranks = [judged(plain, busy), judged(impaired, 0)];
         let parts = |ranks: &[Report]| {
             let parts = (0..).zip(ranks);
-            parts.map(|(rank, report)| part(rank, report.clone())).collect()
+            parts
+                .map(|(rank, report)| part(rank, report.clone()))
+                .collect()
         };
         let (merged, _) = merge_ranks(parts(&ranks)).unwrap();
         let sentence = &merged.verdict.sentence;
-        assert!(sentence.starts_with(&format!("{OF_IMPAIRED_NETWORK}: the reactor was busy 50")), "{sentence}");
-        assert_eq!(sentence.matches("Frames were impaired").count(), 1, "{sentence}");
+        assert!(
+            sentence.starts_with(&format!("{OF_IMPAIRED_NETWORK}: the reactor was busy 50")),
+            "{sentence}"
+        );
+        assert_eq!(
+            sentence.matches("Frames were impaired").count(),
+            1,
+            "{sentence}"
+        );
         assert!(sentence.ends_with("(--impair): 7 lost."), "{sentence}");
         let [mut busy, impaired] = ranks;
         busy.verdict.limited_by_tool = true;

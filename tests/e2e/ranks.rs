@@ -351,7 +351,10 @@ fn a_phase_that_ends_by_a_count_lasts_in_a_rank_without_flows_until_all_are_done
             assert!(number(each, "/ended_ns") > number(each, "/began_ns"));
             assert!(number(each, "/counts/ignored") > 0, "{each}");
         }
-        assert_eq!(misbehaviours.len(), report["phases"].as_array().map_or(1, Vec::len));
+        assert_eq!(
+            misbehaviours.len(),
+            report["phases"].as_array().map_or(1, Vec::len)
+        );
         assert_eq!(report["interrupted"], false, "{words}");
     }
 }
