@@ -97,6 +97,7 @@ fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Resul
     if let Some(connections) = &report.connections {
         run.truncate(BEFORE_CONNECTIONS);
         run.extend(of_connections(connections));
+        run.resize(COLUMNS, String::new());
     }
     table.write_record(run)?;
     for phase in &report.phases {
