@@ -4,7 +4,7 @@
 //! The initial sequence number tells the session and the number of the ping, and what answers a SYN acknowledges it. Each connection
 //! has a port of its own. No data is sent, and what the peer sends is acknowledged and dropped.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::MAX_OUTSTANDING;
@@ -18,8 +18,8 @@ use crate::vm::{
     Vm,
 };
 use crate::wire::{
-    IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, QuotedProbe, TCP_SYN_LENGTH, TcpSegment,
-    write_ipv6_tcp, write_tcp,
+    IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MacAddr, PingHead, ProbeHead, QuotedProbe,
+    TCP_SYN_LENGTH, TcpSegment, write_ipv6_tcp, write_tcp,
 };
 
 /// The row of TCP.
@@ -319,6 +319,7 @@ impl Vm {
                     connection.due = (now + SHORTEST_RTO).min(connection.until);
                     self.keep(ends, connection);
                 }
+                self.keep_ignored_answer(ends.peer.address, connection.ping);
                 Arrived {
                     answer: Some(segment.reset()),
                     ..ignored()
@@ -326,6 +327,22 @@ impl Vm {
             }
             (false, true) if answers => self.opened(now, ends, connection, segment),
             _ => ignored(),
+        }
+    }
+
+    /// Keeps the head of a reply to `ping` of which the number is another's, if such are kept.
+    fn keep_ignored_answer(&mut self, source: IpAddr, ping: PingId) {
+        if self.keeps_ignored {
+            let head = ProbeHead {
+                destination_mac: self.mac,
+                source_mac: MacAddr([0; 6]),
+                source,
+                destination: Ipv4Addr::UNSPECIFIED.into(),
+                is_request: false,
+                identifier: ping.session.0,
+                sequence: ping.sequence as u16,
+            };
+            self.probes.get_or_insert_default().ignored = Some(PingHead::Probe(head));
         }
     }
 

@@ -6,7 +6,7 @@ use etherparse::{PacketBuilder, SlicedPacket, TcpHeader, TcpOptionElement, Trans
 
 use super::udp_probe::{answered, bench_of, sent as begin};
 use super::*;
-use crate::wire::{IcmpErrorKind, ProbeHead, is_ephemeral, turn_into_icmp_error};
+use crate::wire::{IcmpErrorKind, PingHead, ProbeHead, is_ephemeral, turn_into_icmp_error};
 
 const IP6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 3);
@@ -247,11 +247,18 @@ fn a_syn_that_what_is_left_of_another_connection_has_answered_is_repeated_at_onc
     let mut bench = patient(TcpClose::Rst, 0, Duration::from_secs(10));
     let (syn, _) = read(&begin(&mut bench, ms(0)));
     let left = frame(false, &answer(&syn, ".", 0, 7), b"");
+    bench.vm.keep_ignored_probes();
     let is_reset = |bench: &mut Bench, at| {
         let (sent, event) = bench.take(ms(at), &left);
         assert_eq!(ignored(event), Ignored::UnexpectedEchoReply);
         let sent = sent.unwrap();
         assert_eq!((&*sent.flags, sent.sequence), ("R", syn.sequence + 7));
+        // Should the ping be lost, it is known what to.
+        let Some(PingHead::Probe(head)) = bench.vm.take_ignored_probe() else {
+            panic!("nothing is kept");
+        };
+        let number = (head.identifier, head.sequence);
+        assert_eq!((number, head.is_request), ((bench.session.0, 0), false));
     };
     is_reset(&mut bench, 1);
     assert_eq!(bench.vm.poll_at(), Some(ms(3)));
