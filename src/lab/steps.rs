@@ -143,7 +143,8 @@ where
             let plan = self.plan.vms.get(flow.source.index())?;
             Some((plan.mac, flow.source))
         });
-        self.hypervisor.ping_from_others(sources);
+        let timeout = self.plan.timeout;
+        self.hypervisor.ping_from_others(sources, timeout);
         Ok(())
     }
 

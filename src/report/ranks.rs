@@ -11,6 +11,7 @@ use super::verdict::{OF_IMPAIRED_NETWORK, OF_NETWORK};
 use super::{
     LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses, marks, misbehaviours,
 };
+use crate::fabric::Impairment;
 use crate::hypervisor::LossOfOthers;
 use crate::ranks::ClockOffset;
 use crate::record::{Cause, Latency, LatencySummary, Metric, PerMetric, Phase, SparseLatency, Way};
@@ -198,17 +199,27 @@ fn explain_losses(parts: &mut [RankPart]) {
         let report = &mut part.document.report;
         let mut causes = BTreeSet::new();
         for LossOfOthersReport { src, dst, loss } in &mut told {
+            // Who sent a ping ignores the reply if that was changed on its way.
+            let of_changed = loss.direction == Way::Reply
+                && loss.reason.as_deref() == Some(Impairment::Corrupted.words());
+            let is_changed = |row: &LossReport| {
+                let is_ignored = row.cause == Cause::Ignored && row.direction == Way::Reply;
+                of_changed && is_ignored && row.place == *src
+            };
+            let is_open: [&dyn Fn(&LossReport) -> bool; 2] = [&is_changed, &is_unknown];
             let flows = report.flows.iter_mut();
             for flow in flows.filter(|flow| flow.src == *src && flow.dst == *dst) {
-                let count = losses::explain(&mut flow.losses, loss.clone());
-                loss.count -= count;
-                if count > 0 {
-                    causes.insert(loss.cause);
-                    let of_run = LossReport {
-                        count,
-                        ..loss.clone()
-                    };
-                    losses::explain(&mut report.losses, of_run);
+                for is_open in is_open {
+                    let count = losses::explain(&mut flow.losses, loss.clone(), is_open);
+                    loss.count -= count;
+                    if count > 0 {
+                        causes.insert(loss.cause);
+                        let of_run = LossReport {
+                            count,
+                            ..loss.clone()
+                        };
+                        losses::explain(&mut report.losses, of_run, is_open);
+                    }
                 }
             }
         }
@@ -356,8 +367,7 @@ fn both(one: &SparseLatency, other: &SparseLatency) -> (SparseLatency, LatencySu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::{Direction, Impairment};
-    use crate::record::Way;
+    use crate::fabric::Direction;
     use crate::report::{ImpairedFrames, fixtures};
     use crate::vm::VmId;
 
@@ -506,6 +516,50 @@ mod tests {
         let (merged, _) = merge_ranks(vec![part(0, report), other]).unwrap();
         assert_eq!(merged.flows[0].losses, [impaired(3), unknown(1)]);
         assert_eq!(merged.losses, [unknown(7), impaired(3)]);
+    }
+
+    #[test]
+    fn replies_that_the_source_ignores_are_put_down_to_the_rank_that_has_changed_them() {
+        let mut report = fixtures::report();
+        report.flows.truncate(1);
+        let (src, dst) = (report.flows[0].src.clone(), report.flows[0].dst.clone());
+        let row = |cause, place: &str, direction, count, reason: &str| LossReport {
+            cause,
+            place: place.to_owned(),
+            direction,
+            count,
+            reason: Some(reason.to_owned()),
+        };
+        let ignored = row(Cause::Ignored, &src, Way::Reply, 5, "bad_icmp_checksum");
+        let elsewhere = row(Cause::Ignored, &dst, Way::Request, 2, "bad_icmp_checksum");
+        report.flows[0].losses = vec![ignored.clone(), elsewhere.clone()];
+        report.losses.clone_from(&report.flows[0].losses);
+        let mut other = part(1, fixtures::report());
+        other.document.report.flows.clear();
+        other.document.report.losses.clear();
+        other.document.of_others = vec![
+            LossOfOthersReport {
+                src: src.clone(),
+                dst: dst.clone(),
+                loss: row(Cause::Impaired, &dst, Way::Reply, 4, "corrupted"),
+            },
+            LossOfOthersReport {
+                src,
+                dst: dst.clone(),
+                loss: row(Cause::Impaired, &dst, Way::Reply, 9, "lost"),
+            },
+        ];
+        let (merged, _) = merge_ranks(vec![part(0, report), other]).unwrap();
+        let expected = [
+            row(Cause::Impaired, &dst, Way::Reply, 4, "corrupted"),
+            elsewhere,
+            LossReport {
+                count: 1,
+                ..ignored
+            },
+        ];
+        assert_eq!(merged.flows[0].losses, expected);
+        assert_eq!(merged.losses, expected);
     }
 
     #[test]

@@ -133,6 +133,16 @@ fn what_one_rank_does_to_pings_of_another_is_what_their_losses_are_put_down_to()
             "--misbehave vm4:silent",
             json!([["impaired", "vm4", "request", 60, "silent"]]),
         ),
+        // Held until long after the pings' timeout.
+        (
+            "--impair vm3:in:delay=20s",
+            json!([["impaired", "vm3", "request", 60, "delayed"]]),
+        ),
+        // The source ignores what the rank of the target has changed.
+        (
+            "--impair vm3:out:corrupt=100%",
+            json!([["impaired", "vm3", "reply", 60, "corrupted"]]),
+        ),
     ] {
         let report = lab.tap_reactor(&format!("{words} {harm}"));
         let report = report.expect_status(1).json();
