@@ -229,7 +229,9 @@ impl Experiment {
         for phase in &mut self.phases {
             divide(phase, &numbers);
             phase.transitions.retain(|each| is_own(each.vm));
-            phase.misbehaviours.retain(|each| is_own(each.vm));
+            let planned = std::mem::take(&mut phase.misbehaviours);
+            let (own, elsewhere) = planned.into_iter().partition(|each| is_own(each.vm));
+            (phase.misbehaviours, phase.misbehaviours_elsewhere) = (own, elsewhere);
             phase.moves.retain(|each| is_own(each.vm));
         }
         // All together have no more requests under way than one process has.

@@ -46,6 +46,7 @@ pub struct Instrumented<F> {
     path: Option<Box<PathFollower>>,
     /// Impaired frames of pings are noted.
     notes_pings: bool,
+    longest_hold: Option<Duration>,
     /// What was flooded, once the instrument that counts that is gone.
     floods: Option<Floods>,
 }
@@ -86,6 +87,7 @@ impl<F> Instrumented<F> {
             moved: None,
             path: None,
             notes_pings: false,
+            longest_hold: None,
             floods: None,
         }
     }
@@ -143,6 +145,9 @@ impl<F> Instrumented<F> {
             if self.notes_pings {
                 impair.note_pings();
             }
+            if let Some(longest) = self.longest_hold {
+                impair.note_longer_holds(longest);
+            }
             let is_change = impair.set_rules(rules, seed);
             self.set_watched();
             if is_change {
@@ -158,6 +163,16 @@ impl<F> Instrumented<F> {
         if let Some(edge) = &mut self.edge {
             edge.impair.iter_mut().for_each(Impair::note_pings);
             edge.misbehave.iter_mut().for_each(Misbehave::note_pings);
+        }
+    }
+
+    /// From now on frames of pings are noted, too, that an impairment holds for longer than that, as long as there are others'
+    /// pings of which nobody here knows when they fail.
+    pub fn note_longer_holds(&mut self, longest: Duration) {
+        self.longest_hold = Some(longest);
+        if let Some(edge) = &mut self.edge {
+            let impair = edge.impair.iter_mut();
+            impair.for_each(|impair| impair.note_longer_holds(longest));
         }
     }
 

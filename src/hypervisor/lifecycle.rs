@@ -49,6 +49,10 @@ pub(super) enum Due {
     Misbehave(Misbehaviour, Option<Duration>),
     /// It behaves again.
     Behave,
+    /// It misbehaves in another rank, for that long or until the end of the phase.
+    MisbehaveElsewhere(Misbehaviour, Option<Duration>),
+    /// It behaves again there.
+    BehaveElsewhere,
     /// Pings are followed from now on, to split their way, or no longer: those of all VMs.
     Split(Option<SplitPings>),
 }
@@ -128,6 +132,10 @@ impl Lifecycle {
             let due = Due::Misbehave(planned.misbehaviour, planned.lasts);
             self.schedule(at + planned.after, planned.vm, due);
         }
+        for planned in &phase.misbehaviours_elsewhere {
+            let due = Due::MisbehaveElsewhere(planned.misbehaviour, planned.lasts);
+            self.schedule(at + planned.after, planned.vm, due);
+        }
         if phase.splits.is_some() {
             self.schedule(at, VmId(0), Due::Split(phase.splits));
         }
@@ -150,7 +158,7 @@ impl Lifecycle {
     /// Schedules another change.
     pub(super) fn schedule(&mut self, at: Instant, vm: VmId, due: Due) {
         // Who behaves again at an instant may misbehave in another way from then on.
-        let is_end = due == Due::Behave;
+        let is_end = matches!(due, Due::Behave | Due::BehaveElsewhere);
         let is_before = |other: Instant| other < at || other == at && !is_end;
         let place = self.due.partition_point(|(other, ..)| is_before(*other));
         self.due.insert(place, (at, vm, due));
@@ -190,6 +198,7 @@ impl Lifecycle {
                 unbegun.push((*vm, *misbehaviour));
                 false
             }
+            Due::MisbehaveElsewhere(..) | Due::BehaveElsewhere => false,
             Due::Presence(_) | Due::Move(_) | Due::Announce(_) | Due::Behave | Due::Split(_) => {
                 true
             }
@@ -217,7 +226,11 @@ impl Lifecycle {
 
     /// Returns true if no VM is to start, stop or move. A phase does not wait for misbehaviours.
     pub(super) fn is_settled(&self) -> bool {
-        let is_awaited = |due: &Due| !matches!(due, Due::Misbehave(..) | Due::Behave);
+        let is_awaited = |due: &Due| match due {
+            Due::Presence(_) | Due::Move(_) | Due::Announce(_) | Due::Split(_) => true,
+            Due::Misbehave(..) | Due::Behave => false,
+            Due::MisbehaveElsewhere(..) | Due::BehaveElsewhere => false,
+        };
         let mut due = self.due.iter();
         self.starting.is_empty() && !due.any(|(.., due)| is_awaited(due))
     }
@@ -402,6 +415,14 @@ impl<F: Fabric> Hypervisor<F> {
                     }
                     Some((_, vm, Due::Behave)) => {
                         self.behave(now, &[vm]);
+                        return Ok(true);
+                    }
+                    Some((due, vm, Due::MisbehaveElsewhere(misbehaviour, lasts))) => {
+                        self.misbehaves_elsewhere(due, vm, misbehaviour, lasts);
+                        return Ok(true);
+                    }
+                    Some((due, vm, Due::BehaveElsewhere)) => {
+                        self.behaves_elsewhere(due, Some(vm));
                         return Ok(true);
                     }
                     Some((.., Due::Presence(Change::Stop))) | None => return Ok(false),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::lifecycle::Due;
 use super::{Hypervisor, Phase};
-use crate::fabric::{Fabric, Notice, check_copies_of};
+use crate::fabric::{Fabric, MisbehaviourRecord, Notice, check_copies_of};
 use crate::load::FlowId;
 use crate::time::Instant;
-use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, VmId};
+use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, Misdeeds, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
     /// Makes `vm` misbehave from `now` on, for as long as it `lasts` or until it is [ended](Hypervisor::behave). Beginning and
@@ -135,6 +135,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn end_misbehaviours_of_phase(&mut self, at: Instant) {
         let (running, unbegun) = self.lifecycle.take_misbehaviours_of_phase();
         self.behave(at, &running);
+        self.behaves_elsewhere(at, None);
         for (vm, misbehaviour) in unbegun {
             let why = "the phase was over before; expected a longer one".to_owned();
             self.fabric.refuse_misbehaviour(at, vm, misbehaviour, why);
@@ -145,6 +146,57 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn expect_misbehaviours(&mut self, phases: &[Phase]) {
         for planned in phases.iter().flat_map(|phase| &phase.misbehaviours) {
             self.expect_misbehaviour_of(planned.vm);
+        }
+        for planned in phases
+            .iter()
+            .flat_map(|phase| &phase.misbehaviours_elsewhere)
+        {
+            self.expect_misbehaviour_of(planned.vm);
+        }
+    }
+
+    /// The misbehaviours of VMs of other ranks so far, as they were planned. Response is told by them, too: who sends pings to
+    /// such a VM, or beside it, is in this rank.
+    pub fn misbehaviours_elsewhere(&self) -> &[MisbehaviourRecord] {
+        &self.elsewhere
+    }
+
+    /// `vm` of another rank misbehaves from `due` on by the plan.
+    pub(super) fn misbehaves_elsewhere(
+        &mut self,
+        due: Instant,
+        vm: VmId,
+        misbehaviour: Misbehaviour,
+        lasts: Option<Duration>,
+    ) {
+        self.elsewhere.push(MisbehaviourRecord {
+            vm,
+            misbehaviour,
+            began: due,
+            ended: None,
+            misdeeds: Misdeeds::default(),
+            refused: None,
+        });
+        self.mark_misbehaviour(due, vm, misbehaviour, "");
+        let lasts = lasts
+            .unwrap_or(LONGEST_MISBEHAVIOUR)
+            .min(LONGEST_MISBEHAVIOUR);
+        self.lifecycle
+            .schedule(due + lasts, vm, Due::BehaveElsewhere);
+    }
+
+    /// `vm` of another rank, or each of them, behaves again from `at` on.
+    pub(super) fn behaves_elsewhere(&mut self, at: Instant, vm: Option<VmId>) {
+        let goes_on = |record: &MisbehaviourRecord| {
+            record.ended.is_none() && vm.is_none_or(|vm| vm == record.vm)
+        };
+        for index in 0..self.elsewhere.len() {
+            let Some(record) = self.elsewhere.get_mut(index).filter(|of| goes_on(of)) else {
+                continue;
+            };
+            record.ended = Some(at);
+            let (vm, misbehaviour) = (record.vm, record.misbehaviour);
+            self.mark_misbehaviour(at, vm, misbehaviour, "-over");
         }
     }
 

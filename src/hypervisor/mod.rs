@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::fabric::{Fabric, Instrumented};
+use crate::fabric::{Fabric, Instrumented, MisbehaviourRecord};
 use crate::load::{FlowId, Load, Pacing, Target};
 use crate::record::Recorder;
 use crate::time::Instant;
@@ -218,6 +218,8 @@ pub struct Hypervisor<F> {
     marked_changes: MarkOn,
     /// VMs that misbehave at some time of the run, as far as is known.
     offenders: Vec<VmId>,
+    /// The misbehaviours of VMs of other ranks, by the plan.
+    elsewhere: Vec<MisbehaviourRecord>,
     /// Addresses that were stolen, and the VMs whose they are.
     thefts: Vec<(IpAddr, VmId)>,
     /// Moves of VMs so far.
@@ -269,6 +271,7 @@ impl<F: Fabric> Hypervisor<F> {
             groups: Groups::default(),
             marked_changes: MarkOn::default(),
             offenders: Vec::new(),
+            elsewhere: Vec::new(),
             thefts: Vec::new(),
             moves: Moves::default(),
             loss_search: None,

@@ -37,6 +37,8 @@ pub struct Phase {
     pub transitions: Vec<Transition>,
     /// The misbehaviours of VMs during the phase.
     pub misbehaviours: Vec<PlannedMisbehaviour>,
+    /// Those of VMs that other ranks have.
+    pub misbehaviours_elsewhere: Vec<PlannedMisbehaviour>,
     /// The moves of VMs during the phase.
     pub moves: Vec<PlannedMove>,
     /// The impairments from the beginning of the phase on; `None` leaves those that are.
@@ -81,6 +83,7 @@ impl Phase {
             duration,
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
+            misbehaviours_elsewhere: Vec::new(),
             moves: Vec::new(),
             impairments: None,
             mark: None,

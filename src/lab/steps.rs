@@ -143,7 +143,8 @@ where
             let plan = self.plan.vms.get(flow.source.index())?;
             Some((plan.mac, flow.source))
         });
-        self.hypervisor.ping_from_others(sources);
+        let timeout = self.plan.timeout;
+        self.hypervisor.ping_from_others(sources, timeout);
         Ok(())
     }
 
@@ -326,6 +327,7 @@ where
             hypervisor.stay();
         }
         hypervisor.start(self.start, self.plan.phases.clone());
+        self.tell_offenders_elsewhere();
     }
 
     /// Completes the records of a run that has ended; see [`Lab::finish`](super::Lab::finish).
@@ -406,7 +408,8 @@ where
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         self.hypervisor.look_at_moves(self.driver.now());
         let impairments = self.hypervisor.fabric().impairments();
-        let misbehaviours = self.hypervisor.fabric().misbehaviours();
+        let mut misbehaviours = self.hypervisor.fabric().misbehaviours();
+        misbehaviours.extend_from_slice(self.hypervisor.misbehaviours_elsewhere());
         let floods = self.hypervisor.fabric().floods();
         let path_split = self.hypervisor.fabric().path_split();
         let environment = self.hypervisor.fabric().environment();

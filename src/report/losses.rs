@@ -149,10 +149,14 @@ pub(super) fn merge(known: &mut Vec<LossReport>, others: &[LossReport]) {
     *known = sorted(rows.map(|(row, count)| LossReport { count, ..row }));
 }
 
-/// Puts as many of the pings that nothing is known of down to `to` as that counts, and returns how many there were.
-pub(super) fn explain(rows: &mut Vec<LossReport>, to: LossReport) -> u64 {
+/// Puts as many of the pings of which `is_open` is true down to `to` as that counts, and returns how many there were.
+pub(super) fn explain(
+    rows: &mut Vec<LossReport>,
+    to: LossReport,
+    is_open: impl Fn(&LossReport) -> bool,
+) -> u64 {
     let mut left = to.count;
-    for row in rows.iter_mut().filter(|row| row.cause == Cause::Unknown) {
+    for row in rows.iter_mut().filter(|row| is_open(row)) {
         let taken = left.min(row.count);
         row.count -= taken;
         left -= taken;

@@ -203,6 +203,17 @@ impl MarkReport {
         }
     }
 
+    /// Takes in the flows of another rank since the same mark.
+    fn add(&mut self, other: &MarkReport) {
+        for metric in MarkMetric::ALL {
+            let mut sum = self.histogram(*metric).expand();
+            sum.merge(&other.histogram(*metric).expand());
+            self.set(*metric, &sum);
+        }
+        let room = MARK_FLOWS_TOLD.saturating_sub(self.flows.len());
+        self.flows.extend(other.flows.iter().take(room).cloned());
+    }
+
     /// Sets what is told of a figure.
     fn set(&mut self, metric: MarkMetric, latency: &Latency) {
         let summary = latency.summary();
@@ -379,6 +390,29 @@ impl Report {
             .saturating_add(other.marks_untold)
             .saturating_add(untaken);
     }
+}
+
+/// The marks of several ranks, each of them once, with the flows of all. Marks of one name about the same are one in their order.
+pub(super) fn of_ranks(reports: &[&Report]) -> Vec<MarkReport> {
+    let mut all: Vec<MarkReport> = Vec::new();
+    for report in reports {
+        let mut is_taken = vec![false; all.len()];
+        for mark in &report.marks {
+            let candidates = all.iter_mut().zip(&mut is_taken);
+            let mut same = candidates.filter(|(other, is_taken)| {
+                !**is_taken && (&other.name, &other.detail) == (&mark.name, &mark.detail)
+            });
+            match same.next() {
+                Some((other, is_taken)) => {
+                    *is_taken = true;
+                    other.add(mark);
+                }
+                None => all.push(mark.clone()),
+            }
+        }
+    }
+    all.sort_by_key(|mark| mark.at_ns);
+    all
 }
 
 /// How many marks there were beside those that are told, in words.

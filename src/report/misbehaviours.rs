@@ -10,7 +10,7 @@ use super::units::{count, percent, span, span_or_dash};
 use super::{Report, Table, encoding};
 use crate::fabric::MisbehaviourRecord;
 use crate::record::{
-    Latency, LatencySummary, LeanLatency, Response, Responses, SparseLatency, Window,
+    Cause, Latency, LatencySummary, LeanLatency, Response, Responses, SparseLatency, Window,
 };
 use crate::time::Instant;
 use crate::vm::{Misbehaviour, Misdeed, VmId};
@@ -139,6 +139,31 @@ impl ResponseReport {
         let ended = self.answered.saturating_add(self.unanswered);
         (ended > 0).then(|| self.unanswered as f64 / ended as f64)
     }
+
+    fn figures(&self) -> Response {
+        let causes = self.causes.iter();
+        Response {
+            answered: self.answered,
+            unanswered: self.unanswered,
+            causes: causes.map(|of| (of.cause, of.count)).collect(),
+            latency: LeanLatency::from(&self.response.expand()),
+        }
+    }
+
+    fn add(&mut self, other: &ResponseReport) {
+        let mut sum = self.figures();
+        sum.merge(&other.figures());
+        *self = sum.into();
+    }
+
+    /// Puts pings of which no cause is known down to `to`.
+    fn explain(&mut self, to: Cause) {
+        let mut sum = self.figures();
+        if let Some(pings) = sum.causes.remove(&Cause::Unknown) {
+            *sum.causes.entry(to).or_default() += pings;
+        }
+        *self = sum.into();
+    }
 }
 
 impl From<Response> for ResponseReport {
@@ -164,6 +189,12 @@ impl DisturbedReport {
         ]
     }
 
+    fn add(&mut self, other: &DisturbedReport) {
+        self.before.add(&other.before);
+        self.during.add(&other.during);
+        self.after.add(&other.after);
+    }
+
     fn has_pings(&self) -> bool {
         let mut times = self.times().into_iter();
         times.any(|(_, of)| of.loss().is_some())
@@ -171,6 +202,15 @@ impl DisturbedReport {
 }
 
 impl MisbehaviourReport {
+    /// Puts pings of which no cause is known down to `to`.
+    pub(super) fn explain(&mut self, to: Cause) {
+        for of in [&mut self.others, &mut self.misbehaving] {
+            of.before.explain(to);
+            of.during.explain(to);
+            of.after.explain(to);
+        }
+    }
+
     /// The flows that are told apart, each with its word.
     pub fn flows(&self) -> [(&'static str, &DisturbedReport); 2] {
         [
@@ -240,18 +280,35 @@ pub(super) fn others_during(report: &Report, kind: &str) -> ResponseReport {
         .iter()
         .filter(|each| each.summary.kind == kind);
     for during in of_kind.map(|each| &each.others.during) {
-        sum.merge(&Response {
-            answered: during.answered,
-            unanswered: during.unanswered,
-            causes: during
-                .causes
-                .iter()
-                .map(|of| (of.cause, of.count))
-                .collect(),
-            latency: LeanLatency::from(&during.response.expand()),
-        });
+        sum.merge(&during.figures());
     }
     sum.into()
+}
+
+/// The misbehaviours of several ranks, each told by the rank of the VM, with what became of the pings of all. Of each report the
+/// last ones are of VMs of other ranks: so many as the number beside it says.
+pub(super) fn of_ranks(parts: &mut [(&mut Report, usize)]) -> Vec<MisbehaviourReport> {
+    let mut own = Vec::new();
+    let mut elsewhere = Vec::new();
+    for (report, number) in parts {
+        let known = report.misbehaviours.len().saturating_sub(*number);
+        elsewhere.push(report.misbehaviours.split_off(known));
+        own.extend(report.misbehaviours.iter().cloned());
+    }
+    for each in elsewhere.iter().flatten() {
+        let of = &each.summary;
+        let same = own.iter_mut().filter(|other: &&mut MisbehaviourReport| {
+            (other.summary.vm, &other.summary.what) == (of.vm, &of.what)
+        });
+        let nearest = same.min_by_key(|other| other.summary.began_ns.abs_diff(of.began_ns));
+        // Nothing became of pings by one that did not take place.
+        if let Some(nearest) = nearest.filter(|other| other.summary.refused.is_none()) {
+            nearest.others.add(&each.others);
+            nearest.misbehaving.add(&each.misbehaving);
+        }
+    }
+    own.sort_by_key(|each| each.summary.began_ns);
+    own
 }
 
 /// The columns of the table of what a misbehaviour did to flows.

@@ -1,6 +1,6 @@
 //! One report of what several ranks have measured at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::build::per_second;
 use super::merge::merge;
 use super::verdict::{OF_IMPAIRED_NETWORK, OF_NETWORK};
-use super::{LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses};
+use super::{
+    LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses, marks, misbehaviours,
+};
+use crate::fabric::Impairment;
 use crate::hypervisor::LossOfOthers;
 use crate::ranks::ClockOffset;
-use crate::record::{Latency, LatencySummary, Metric, PerMetric, Phase, SparseLatency};
+use crate::record::{Cause, Latency, LatencySummary, Metric, PerMetric, Phase, SparseLatency, Way};
 
 /// One rank of a run that several made together.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +46,8 @@ pub struct RankDocument {
     phases: Vec<PhaseHistograms>,
     /// The report of the rank alone.
     report: Report,
+    /// So many of its misbehaviours, the last ones, are of VMs of other ranks.
+    misbehaviours_elsewhere: usize,
 }
 
 /// Pings of a VM of one rank to one of another, which knows what became of them.
@@ -70,9 +75,10 @@ struct PhaseHistograms {
 }
 
 impl RankDocument {
-    /// What a rank tells that has measured `report` in `phases`, and knows what became of pings `of_others`.
+    /// What a rank tells that has measured `report` in `phases`, and knows what became of pings `of_others`. So many of its
+    /// misbehaviours as the number beside it says, the last ones, are of VMs of other ranks.
     pub fn new(
-        report: Report,
+        (report, misbehaviours_elsewhere): (Report, usize),
         phases: &[Phase],
         of_others: Vec<LossOfOthers>,
         amiss: Vec<String>,
@@ -90,6 +96,7 @@ impl RankDocument {
                 .collect(),
             phases: phases.collect(),
             report,
+            misbehaviours_elsewhere,
         }
     }
 
@@ -135,6 +142,12 @@ pub fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     }
     let rows: Vec<RankReport> = parts.iter().map(row).collect();
     let phases = phases(&parts);
+    let sentences: Vec<String> = parts.iter().map(own_sentence).collect();
+    let documents = parts.iter_mut().map(|part| &mut part.document);
+    let mut of_ranks: Vec<_> = documents
+        .map(|document| (&mut document.report, document.misbehaviours_elsewhere))
+        .collect();
+    let misbehaviours = misbehaviours::of_ranks(&mut of_ranks);
     let reports: Vec<Report> = parts.into_iter().map(|part| part.document.report).collect();
     let mut merged = merge(&reports)?;
     let first = reports.first()?;
@@ -164,8 +177,12 @@ pub fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
         memory.peak_bytes = each().map(|memory| memory.peak_bytes).sum();
     }
     merged.seconds = seconds(&reports);
+    merged.misbehaviours = misbehaviours;
+    merged.marks = marks::of_ranks(&reports.iter().collect::<Vec<_>>());
+    let untold = reports.iter().map(|report| report.marks_untold).max();
+    merged.marks_untold = untold.unwrap_or(0);
     merged.phases = phases;
-    merged.verdict = verdict(&rows, &reports, &merged);
+    merged.verdict = verdict(&rows, &sentences, &merged);
     merged.ranks = rows;
     Some((merged, amiss))
 }
@@ -177,21 +194,41 @@ fn explain_losses(parts: &mut [RankPart]) {
     let mut told: Vec<LossOfOthersReport> = told.cloned().collect();
     // What was done on purpose comes first: a VM may have ignored what was changed.
     told.sort_by(|one, other| one.loss.cmp(&other.loss));
+    let is_unknown = |row: &LossReport| row.cause == Cause::Unknown;
     for part in parts {
         let report = &mut part.document.report;
-        for told in &mut told {
+        let mut causes = BTreeSet::new();
+        for LossOfOthersReport { src, dst, loss } in &mut told {
+            // Who sent a ping ignores the reply if that was changed on its way.
+            let of_changed = loss.direction == Way::Reply
+                && loss.reason.as_deref() == Some(Impairment::Corrupted.words());
+            let is_changed = |row: &LossReport| {
+                let is_ignored = row.cause == Cause::Ignored && row.direction == Way::Reply;
+                of_changed && is_ignored && row.place == *src
+            };
+            let is_open: [&dyn Fn(&LossReport) -> bool; 2] = [&is_changed, &is_unknown];
             let flows = report.flows.iter_mut();
-            for flow in flows.filter(|flow| flow.src == told.src && flow.dst == told.dst) {
-                let pings = losses::explain(&mut flow.losses, told.loss.clone());
-                losses::explain(
-                    &mut report.losses,
-                    LossReport {
-                        count: pings,
-                        ..told.loss.clone()
-                    },
-                );
-                told.loss.count -= pings;
+            for flow in flows.filter(|flow| flow.src == *src && flow.dst == *dst) {
+                for is_open in is_open {
+                    let count = losses::explain(&mut flow.losses, loss.clone(), is_open);
+                    loss.count -= count;
+                    if count > 0 {
+                        causes.insert(loss.cause);
+                        let of_run = LossReport {
+                            count,
+                            ..loss.clone()
+                        };
+                        losses::explain(&mut report.losses, of_run, is_open);
+                    }
+                }
             }
+        }
+        // By when they were due it is only known if it is the same for all.
+        if let (Some(cause), None) = (causes.pop_first(), causes.pop_first())
+            && !report.losses.iter().any(is_unknown)
+        {
+            let misbehaviours = report.misbehaviours.iter_mut();
+            misbehaviours.for_each(|misbehaviour| misbehaviour.explain(cause));
         }
     }
 }
@@ -210,8 +247,8 @@ fn row(part: &RankPart) -> RankReport {
 }
 
 /// The run is limited by the tool, or disturbed, if any rank was.
-fn verdict(rows: &[RankReport], reports: &[Report], merged: &Report) -> Verdict {
-    let each = || rows.iter().zip(reports);
+fn verdict(rows: &[RankReport], sentences: &[String], merged: &Report) -> Verdict {
+    let each = || rows.iter().zip(sentences);
     let worst = |is_so: fn(&Verdict) -> bool| each().find(|(row, _)| is_so(&row.verdict));
     let limited = worst(|verdict| verdict.limited_by_tool);
     let disturbed = worst(|verdict| verdict.disturbed);
@@ -223,28 +260,33 @@ fn verdict(rows: &[RankReport], reports: &[Report], merged: &Report) -> Verdict 
         disturbed: limited.is_none() && disturbed.is_some(),
         ..of_all.clone()
     };
-    if let Some((row, report)) = limited.or(disturbed) {
-        verdict.sentence = format!("Rank {}: {}", row.rank, sentence(report, merged));
+    if let Some((row, own)) = limited.or(disturbed) {
+        verdict.sentence = format!("Rank {}: {}", row.rank, sentence(own, merged));
     } else if !of_all.limited_by_tool
-        && let Some((_, report)) = each().max_by(|(one, _), (other, _)| {
+        && let Some((_, own)) = each().max_by(|(one, _), (other, _)| {
             let shares = [one, other].map(|row| row.verdict.busy_share);
             shares[0].total_cmp(&shares[1])
         })
     {
         // Of a run that describes the network the busiest rank tells by how much.
-        verdict.sentence = sentence(report, merged);
+        verdict.sentence = sentence(own, merged);
     }
     verdict
 }
 
-/// The sentence of a rank's verdict, with what was done to the network in all ranks.
-fn sentence(report: &Report, merged: &Report) -> String {
-    let own = report.verdict.sentence.as_str();
-    let own = own
-        .strip_suffix(report.influences().as_str())
-        .unwrap_or(own);
-    let is_told = merged.impairments.is_empty() || !report.impairments.is_empty();
-    let own = match own.strip_prefix(OF_NETWORK).filter(|_| !is_told) {
+/// The sentence of a rank's verdict, without what was done to the network.
+fn own_sentence(part: &RankPart) -> String {
+    let report = &part.document.report;
+    let whole = report.verdict.sentence.as_str();
+    let own = whole.strip_suffix(report.influences().as_str());
+    own.unwrap_or(whole)
+        .replacen(OF_IMPAIRED_NETWORK, OF_NETWORK, 1)
+}
+
+/// The sentence with what was done to the network in all ranks.
+fn sentence(own: &str, merged: &Report) -> String {
+    let is_impaired = !merged.impairments.is_empty();
+    let own = match own.strip_prefix(OF_NETWORK).filter(|_| is_impaired) {
         Some(rest) => format!("{OF_IMPAIRED_NETWORK}{rest}"),
         None => own.to_owned(),
     };
@@ -325,8 +367,7 @@ fn both(one: &SparseLatency, other: &SparseLatency) -> (SparseLatency, LatencySu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::{Direction, Impairment};
-    use crate::record::{Cause, Way};
+    use crate::fabric::Direction;
     use crate::report::{ImpairedFrames, fixtures};
     use crate::vm::VmId;
 
@@ -346,6 +387,7 @@ mod tests {
                 of_others: Vec::new(),
                 phases: phases.collect(),
                 report,
+                misbehaviours_elsewhere: 0,
             },
         }
     }
@@ -474,6 +516,50 @@ mod tests {
         let (merged, _) = merge_ranks(vec![part(0, report), other]).unwrap();
         assert_eq!(merged.flows[0].losses, [impaired(3), unknown(1)]);
         assert_eq!(merged.losses, [unknown(7), impaired(3)]);
+    }
+
+    #[test]
+    fn replies_that_the_source_ignores_are_put_down_to_the_rank_that_has_changed_them() {
+        let mut report = fixtures::report();
+        report.flows.truncate(1);
+        let (src, dst) = (report.flows[0].src.clone(), report.flows[0].dst.clone());
+        let row = |cause, place: &str, direction, count, reason: &str| LossReport {
+            cause,
+            place: place.to_owned(),
+            direction,
+            count,
+            reason: Some(reason.to_owned()),
+        };
+        let ignored = row(Cause::Ignored, &src, Way::Reply, 5, "bad_icmp_checksum");
+        let elsewhere = row(Cause::Ignored, &dst, Way::Request, 2, "bad_icmp_checksum");
+        report.flows[0].losses = vec![ignored.clone(), elsewhere.clone()];
+        report.losses.clone_from(&report.flows[0].losses);
+        let mut other = part(1, fixtures::report());
+        other.document.report.flows.clear();
+        other.document.report.losses.clear();
+        other.document.of_others = vec![
+            LossOfOthersReport {
+                src: src.clone(),
+                dst: dst.clone(),
+                loss: row(Cause::Impaired, &dst, Way::Reply, 4, "corrupted"),
+            },
+            LossOfOthersReport {
+                src,
+                dst: dst.clone(),
+                loss: row(Cause::Impaired, &dst, Way::Reply, 9, "lost"),
+            },
+        ];
+        let (merged, _) = merge_ranks(vec![part(0, report), other]).unwrap();
+        let expected = [
+            row(Cause::Impaired, &dst, Way::Reply, 4, "corrupted"),
+            elsewhere,
+            LossReport {
+                count: 1,
+                ..ignored
+            },
+        ];
+        assert_eq!(merged.flows[0].losses, expected);
+        assert_eq!(merged.losses, expected);
     }
 
     #[test]

@@ -133,6 +133,16 @@ fn what_one_rank_does_to_pings_of_another_is_what_their_losses_are_put_down_to()
             "--misbehave vm4:silent",
             json!([["impaired", "vm4", "request", 60, "silent"]]),
         ),
+        // Held until long after the pings' timeout.
+        (
+            "--impair vm3:in:delay=20s",
+            json!([["impaired", "vm3", "request", 60, "delayed"]]),
+        ),
+        // The source ignores what the rank of the target has changed.
+        (
+            "--impair vm3:out:corrupt=100%",
+            json!([["impaired", "vm3", "reply", 60, "corrupted"]]),
+        ),
     ] {
         let report = lab.tap_reactor(&format!("{words} {harm}"));
         let report = report.expect_status(1).json();
@@ -351,12 +361,54 @@ fn a_phase_that_ends_by_a_count_lasts_in_a_rank_without_flows_until_all_are_done
             assert!(number(each, "/ended_ns") > number(each, "/began_ns"));
             assert!(number(each, "/counts/ignored") > 0, "{each}");
         }
-        assert_eq!(
-            misbehaviours.len(),
-            report["phases"].as_array().map_or(1, Vec::len)
-        );
+        let phases = report["phases"].as_array().map_or(0, Vec::len);
+        assert_eq!(misbehaviours.len(), phases.max(1));
         assert_eq!(report["interrupted"], false, "{words}");
     }
+}
+
+#[test]
+fn what_became_of_pings_while_a_vm_misbehaved_is_told_of_the_flows_of_all_ranks() {
+    let lab = Lab::new();
+    // Flows of both ranks to a VM of the second one, and one of each rank between others.
+    let report = lab.tap_reactor(
+        "--cores 2 --vms 8 --ping vm0:vm7 --ping vm4:vm7 --ping vm1:vm2 --ping vm5:vm6 --count 60 --interval 5ms \
+         --timeout 100ms --misbehave vm7:silent@100ms+100ms --json",
+    );
+    let report = report.expect_status(1).json();
+    let rows = report["misbehaviours"].as_array().expect("misbehaviours");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let sum = |flows: &str, what: &str| -> u64 {
+        let times = ["before", "during", "after"];
+        let each = times.map(|when| number(&rows[0], &format!("/{flows}/{when}/{what}")));
+        each.iter().sum()
+    };
+    let lost = number(&report, "/totals/lost");
+    assert!(lost >= 2, "{report}");
+    assert_eq!(sum("misbehaving", "unanswered"), lost);
+    assert_eq!(sum("misbehaving", "answered"), 120 - lost);
+    assert_eq!(
+        (sum("others", "answered"), sum("others", "unanswered")),
+        (120, 0)
+    );
+    let during = &rows[0]["misbehaving"]["during"];
+    assert_eq!(during["causes"][0]["cause"], "impaired", "{during}");
+    assert_eq!(
+        during["causes"].as_array().map(Vec::len),
+        Some(1),
+        "{during}"
+    );
+    let marks = report["marks"].as_array().expect("marks");
+    let told: Vec<(&str, u64)> = marks
+        .iter()
+        .map(|mark| {
+            (
+                mark["name"].as_str().expect("a name"),
+                number(mark, "/flow_count"),
+            )
+        })
+        .collect();
+    assert_eq!(told, [("vm7-silent", 4), ("vm7-silent-over", 4)]);
 }
 
 /// Two ranks that a launcher might have started; `variables` are those of each.

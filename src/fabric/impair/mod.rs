@@ -16,6 +16,7 @@ mod warmup;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -108,6 +109,8 @@ pub(super) struct Impair {
     warmup: WarmUp,
     /// Frames of pings that were dropped or changed; `None` if nobody asks for them.
     noted: Option<Noted>,
+    /// Frames that are held for longer are noted, too.
+    longest_hold: Option<Duration>,
     /// The frame at hand is of a warm-up: what is done to it is not counted, as its ping is not.
     is_warmup: bool,
     /// A frame that is corrupted before it is written.
@@ -162,6 +165,11 @@ impl Impair {
     /// From now on frames of pings that are dropped or changed are noted.
     pub(super) fn note_pings(&mut self) {
         self.noted.get_or_insert_default();
+    }
+
+    /// From now on those are noted, too, that are held for longer than that.
+    pub(super) fn note_longer_holds(&mut self, longest: Duration) {
+        self.longest_hold = Some(longest);
     }
 
     /// Takes those that were noted since the last call.
@@ -491,6 +499,14 @@ impl Impair {
             }
             if !self.hold((vm, direction), at, frame, held) {
                 return Err(Impairment::NoMemory);
+            }
+            if self
+                .longest_hold
+                .is_some_and(|longest| held.delay > longest)
+                && let Some(noted) = &mut self.noted
+            {
+                let harm = Harm::Impairment(Impairment::Delayed);
+                noted.push((vm, direction), || now, frame, harm);
             }
             impaired.delay = impaired.delay.max(held.delay);
             self.count(vm, direction, Impairment::Delayed, impaired);

@@ -3,7 +3,9 @@
 use super::evidence::{Fact, Strength, elsewhere};
 use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
 use super::obstacle::{Ends, fits, link_down};
-use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
+use crate::fabric::{
+    Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, Impairment, WriteDrop,
+};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::by_ping::{Key, Purpose};
 use crate::hypervisor::drop_reason::drop_reason;
@@ -48,8 +50,12 @@ impl<F: Fabric> Hypervisor<F> {
         let addressed = self.station(head.destination_mac());
         let Some((purpose, way)) = self.purpose_of(&head) else {
             if addressed == Some(vm) {
-                let what = ignored(vm, Way::Request, why);
-                self.note_ignored_of_others(now, &head, vm, what);
+                let robbed = self.robbed_by(vm, &head);
+                let what = match robbed {
+                    Some(_) => to_thief(Way::Request, vm, why),
+                    None => ignored(vm, Way::Request, why),
+                };
+                self.note_ignored_of_others(now, &head, robbed.unwrap_or(vm), what);
             }
             return;
         };
@@ -64,11 +70,7 @@ impl<F: Fabric> Hypervisor<F> {
         let noted = match is_for {
             true => (ignored(vm, way, why), Strength::Decisive),
             // One that was sent to it, as to the thief of an address, it was not flooded to.
-            false if addressed == Some(vm) => {
-                let why = Some(Why::Drop(drop_reason(why)));
-                let what = elsewhere(way, vm);
-                (Attribution { why, ..what }, Strength::Elsewhere)
-            }
+            false if addressed == Some(vm) => (to_thief(way, vm, why), Strength::Elsewhere),
             false => (elsewhere(way, vm), Strength::Elsewhere),
         };
         self.note(purpose, now, noted);
@@ -169,6 +171,10 @@ impl<F: Fabric> Hypervisor<F> {
             }
             return;
         };
+        if ping.harm == Harm::Impairment(Impairment::Delayed) {
+            // When its own pings fail, it is looked what is held then.
+            return;
+        }
         let is_for = match &ping.head {
             PingHead::Link(link) => self.is_own(ping.vm, ping.direction, link),
             PingHead::Probe(_) => {
@@ -188,6 +194,16 @@ impl<F: Fabric> Hypervisor<F> {
             false => Strength::Elsewhere,
         };
         self.note(purpose, ping.at, (impaired(way), strength));
+    }
+
+    /// The VM whose address `thief` has stolen, if a frame was sent to that.
+    fn robbed_by(&self, thief: VmId, head: &PingHead) -> Option<VmId> {
+        let PingHead::Probe(probe) = head else {
+            return None;
+        };
+        let mut thefts = self.thefts.iter();
+        let (_, owner) = thefts.find(|(address, _)| *address == probe.destination)?;
+        Some(*owner).filter(|owner| *owner != thief)
     }
 
     /// The VM that a frame is for; `None` if it is none of the run's, and of a search.
@@ -224,6 +240,14 @@ fn ignored(vm: VmId, way: Way, why: Ignored) -> Attribution {
     Attribution {
         why: Some(Why::Drop(drop_reason(why))),
         ..Attribution::of(Cause::Ignored, way, Place::Vm(vm))
+    }
+}
+
+/// The same if it was sent to `vm`, which has stolen the address of the one that it was for.
+fn to_thief(way: Way, vm: VmId, why: Ignored) -> Attribution {
+    Attribution {
+        why: Some(Why::Drop(drop_reason(why))),
+        ..elsewhere(way, vm)
     }
 }
 

@@ -1,16 +1,20 @@
 //! The run of a rank between its gates, and one report of all.
 
+use std::collections::HashSet;
+
 use super::super::{Driver, LabOn};
 use super::{Meeting, Side};
 use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Command;
+use crate::load::{FlowId, Target};
 use crate::ranks::Gate;
 use crate::ranks::deadlines::DOCUMENTS;
 use crate::reactor::End;
 use crate::report::{RankDocument, RankPart, Report, merge_ranks};
 use crate::system::{SystemError, host_name};
 use crate::time::{Clock, Instant, MonotonicClock, earliest};
+use crate::vm::VmId;
 
 /// What became of the report of a rank.
 #[derive(Debug)]
@@ -100,6 +104,18 @@ where
         Ok(meeting.timeout())
     }
 
+    /// Tells response apart of the flows to VMs of other ranks that misbehave by the plan: the hypervisor does not know those VMs.
+    pub(in crate::lab) fn tell_offenders_elsewhere(&mut self) {
+        let phases = self.plan.phases.iter();
+        let offenders = phases.flat_map(|phase| &phase.misbehaviours_elsewhere);
+        let offenders: HashSet<VmId> = offenders.map(|planned| planned.vm).collect();
+        for (id, flow) in (0..).map(FlowId).zip(&self.plan.flows) {
+            if matches!(flow.target, Target::Vm(vm) if offenders.contains(&vm)) {
+                self.hypervisor.recorder().set_misbehaving(id);
+            }
+        }
+    }
+
     /// The run has ended at this rank as `end` says.
     pub(in crate::lab) fn tell_end(&mut self, end: Option<End>) {
         let phase = phase_words(&self.plan, self.hypervisor.phases_begun());
@@ -114,7 +130,7 @@ where
     }
 
     /// Gives the report to rank 0, or gathers those of all there. Of a run that is not of several ranks it is the report.
-    pub fn gather(&mut self, report: Report) -> Gathered {
+    pub fn gather(&mut self, mut report: Report) -> Gathered {
         let Some(part) = &self.plan.part else {
             return Gathered::Whole(Box::new(report), Vec::new());
         };
@@ -124,8 +140,12 @@ where
         };
         let amiss = self.refusals();
         let of_others: Vec<_> = self.hypervisor.losses_of_others().collect();
+        let elsewhere = self.hypervisor.misbehaviours_elsewhere().len();
         let phases = self.hypervisor.recorder().phases();
-        let document = RankDocument::new(report.clone(), phases, of_others, amiss);
+        let document = RankDocument::new((report.clone(), elsewhere), phases, of_others, amiss);
+        // What they did there is not known here.
+        let own = report.misbehaviours.len().saturating_sub(elsewhere);
+        report.misbehaviours.truncate(own);
         let gathered = match &mut meeting.side {
             Side::First(leader, ..) => {
                 leader.deliver(MonotonicClock.now());
