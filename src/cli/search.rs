@@ -277,9 +277,15 @@ impl Asked {
         }
         let counted = experiment.phases.iter().filter(|phase| phase.is_counted);
         match counted.count() {
+            1 if self.trials.setting == Some(RATE) && !experiment.has_common_rate() => {
+                Err(UsageError::new(
+                    "search: each stream has a rate of its own, and nothing has that of the goal; expected a stream without one, or \
+                     rate={} behind its pattern and another word than rate before the colon of the goal",
+                ))
+            }
             1 => Ok(experiment),
             0 => Err(UsageError::new(
-                "search: nothing is pinged in a trial; expected a ping pattern, such as --ping vm0:vm1",
+                "search: nothing is pinged in a trial; expected a ping pattern, such as --ping vm0:vm1, or a --stream",
             )),
             phases => Err(UsageError::new(format_args!(
                 "search: the scenario has {phases} phases; expected none, as a trial is a single one"
@@ -406,25 +412,30 @@ impl Asked {
     /// tool, as long as it was sent; and what it has flooded it has flooded.
     fn judge(&self, report: &Report) -> Verdict {
         let good: Vec<bool> = self.goals.iter().map(|goal| goal.holds(report)).collect();
-        let is_sent =
-            report.totals.unsent == 0 && report.drops.get(DropReason::TooManyOutstanding) == 0;
+        let unsent =
+            report.totals.unsent + report.stream_counts.map_or(0, |streams| streams.unsent);
+        let is_sent = unsent == 0 && report.drops.get(DropReason::TooManyOutstanding) == 0;
         let is_bad_by_itself = self.goals.iter().any(|goal| !goal.is_up_to_tool(report));
         if is_bad_by_itself || is_sent && good.iter().all(|good| *good) {
             return Verdict::Measured {
                 good,
-                loss: report.totals.loss(),
+                loss: report.loss(),
             };
         }
         if report.verdict.disturbed {
             return Verdict::Disturbed;
         }
         if report.verdict.limited_by_tool || !is_sent {
+            let reached = match report.is_of_streams() {
+                true => report.stream_load(),
+                false => report.rate_per_s,
+            };
             let is_rate = self.trials.axis == RATE;
-            return Verdict::Limited(is_rate.then_some(report.rate_per_s));
+            return Verdict::Limited(is_rate.then_some(reached));
         }
         Verdict::Measured {
             good,
-            loss: report.totals.loss(),
+            loss: report.loss(),
         }
     }
 

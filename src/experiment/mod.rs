@@ -450,6 +450,14 @@ impl Experiment {
         !self.flows.is_empty() || !self.streams.is_empty()
     }
 
+    /// Returns true if in some phase something is sent at the rate of the phase: streams may each have one of their own.
+    pub fn has_common_rate(&self) -> bool {
+        self.phases.iter().any(|phase| {
+            let mut streams = phase.streams.iter();
+            !phase.load.flows.is_empty() || streams.any(|load| load.pacing == phase.load.pacing)
+        })
+    }
+
     /// The number of flows. A [draft](draft()) does not list all of them.
     pub fn flow_count(&self) -> usize {
         let ends = self.phases.iter().map(|phase| phase.load.flows.end());

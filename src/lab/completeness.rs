@@ -113,7 +113,8 @@ pub(super) fn shortcomings(
         }
     }
     if let Some(streams) = &report.stream_counts {
-        if !expectations.iter().any(Expectation::judges_streams) {
+        let judges = |expected: &Expectation| expected.judges_streams(report);
+        if !expectations.iter().any(judges) {
             count(streams.lost, "frames of streams not received");
         }
         count(

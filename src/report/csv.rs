@@ -1,12 +1,12 @@
 //! The report as a table: a row for the run, for each phase, flow and member of the group that it pings, for each mark and flow
-//! of a mark.
+//! of a mark, and for each stream.
 
 use std::io::{self, Write};
 
 use super::pieces::{self, Next};
 use super::{
     ConnectionReport, FlowReport, LossReport, MarkFlowReport, MarkReport, MemberReport, RankReport,
-    Report,
+    Report, StreamCounts, StreamReport,
 };
 use crate::record::{Count, LatencySummary, MarkMetric, Metric, Moments, PerMetric, Totals};
 
@@ -28,7 +28,10 @@ const OF_SUMMARY: usize = 1 + LatencySummary::FIGURES;
 const BEFORE_MARKS: usize = WHAT.len() + Count::ALL.len() + 1 + Metric::COUNT * OF_SUMMARY;
 
 /// Cells of a row.
-const COLUMNS: usize = BEFORE_RANK + OF_RANK.len();
+const COLUMNS: usize = BEFORE_STREAMS + OF_STREAM.len();
+
+/// Cells of a row, up to what streams have.
+const BEFORE_STREAMS: usize = BEFORE_RANK + OF_RANK.len();
 
 /// Cells of a row, up to what ranks have.
 const BEFORE_RANK: usize = BEFORE_CONNECTIONS + OF_CONNECTIONS.len();
@@ -49,7 +52,9 @@ const FLOWS: usize = 50;
 /// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
 /// that a flow pings, with its own `address`; then one `mark` for each mark, and one `mark_flow` for each flow since it, whose
 /// figures are those of a single value. Behind the run and its phases there is a `loss` for each cause, place and direction of
-/// failed pings, a `rank` for each of several ranks, and behind each flow a `flow_loss` for each of its own. Columns that end in `_ns` are nanoseconds; what
+/// failed pings, a `rank` for each of several ranks, and behind each flow a `flow_loss` for each of its own. One `streams` has what
+/// became of the frames of all streams, in the columns of the same counts of pings and in those of streams alone, and one `stream` at
+/// the end that of each. Columns that end in `_ns` are nanoseconds; what
 /// is not known of a row is empty.
 ///
 /// # Errors
@@ -58,8 +63,8 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     pieces::write(report, csv_piece, out)
 }
 
-/// Writes the piece of [`csv()`] with the rows of [`FLOWS`] flows from number `from` on, or as many of marks, which are counted
-/// behind the flows; the first one has the rows of the run and its phases before them.
+/// Writes the piece of [`csv()`] with the rows of [`FLOWS`] flows from number `from` on, or as many of marks and of streams, which are
+/// counted behind the flows; the first one has the rows of the run and its phases before them.
 pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::Result<Next> {
     let mut table = csv::Writer::from_writer(out);
     if from == 0 {
@@ -67,7 +72,8 @@ pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::
     }
     let flows = report.flows.len();
     let marks = report.marks.iter().map(|mark| 1 + mark.flows.len());
-    let all = flows + marks.sum::<usize>();
+    let before_streams = flows + marks.sum::<usize>();
+    let all = before_streams + report.streams.len();
     let next = match from < flows {
         true => flows.min(from + FLOWS),
         false => all.min(from + FLOWS),
@@ -85,6 +91,10 @@ pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::
             Some(flow) => mark_flow_row(mark, flow),
             None => mark_row(mark),
         })?;
+    }
+    let streams = from.saturating_sub(before_streams)..next.saturating_sub(before_streams);
+    for stream in report.streams.get(streams).unwrap_or_default() {
+        table.write_record(stream_row(stream))?;
     }
     table.flush()?;
     Ok(Some(next).filter(|next| *next < all))
@@ -111,6 +121,13 @@ fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Resul
             phase.nothing_sent.as_deref().unwrap_or_default(),
         ];
         table.write_record(row(what, &phase.totals, |metric| phase.summaries[metric]))?;
+    }
+    if let Some(counts) = &report.stream_counts {
+        let one_way = &report.summaries[Metric::Stream];
+        let what = ["streams", "", "", "", "", "", ""];
+        let mut row = counts_row(what, counts, one_way);
+        row.resize(COLUMNS, String::new());
+        table.write_record(row)?;
     }
     for loss in &report.losses {
         table.write_record(loss_row(["loss", "", "", "", "", "", ""], loss))?;
@@ -277,6 +294,77 @@ fn mark_flow_row(mark: &MarkReport, flow: &MarkFlowReport) -> Vec<String> {
     row
 }
 
+/// The cells of what streams alone have: counts first, then what is of a single one.
+const OF_STREAM: [&str; 15] = [
+    "stream_expected",
+    "stream_stale",
+    "stream_leaked",
+    "stream_sizes",
+    "stream_most_extent",
+    "stream_extents",
+    "stream_longest_loss",
+    "stream_longest_gap_ns",
+    "stream_jitter_ns",
+    "stream_sent_octets",
+    "stream_sent_frames_per_s",
+    "stream_sent_mbit_per_s",
+    "stream_received_octets",
+    "stream_received_frames_per_s",
+    "stream_received_mbit_per_s",
+];
+
+fn stream_row(stream: &StreamReport) -> Vec<String> {
+    let address = stream.address.as_deref().unwrap_or_default();
+    let (src, dst) = (stream.src.as_str(), stream.dst.as_str());
+    let what = ["stream", &stream.phase, src, dst, address, "", ""];
+    let mut row = counts_row(what, &stream.counts, &stream.one_way_ns);
+    row.push(stream.sizes.clone());
+    row.extend(
+        [
+            stream.most_extent,
+            stream.extents,
+            stream.longest_loss,
+            stream.longest_gap_ns,
+        ]
+        .map(|number| number.to_string()),
+    );
+    let jitter = stream.jitter_ns.map(|nanos| nanos.to_string());
+    row.push(jitter.unwrap_or_default());
+    for end in [&stream.sent, &stream.received] {
+        row.extend([
+            end.octets.to_string(),
+            end.frames_per_s.to_string(),
+            end.mbit_per_s.to_string(),
+        ]);
+    }
+    row
+}
+
+/// A row of frames of streams, up to what is of a single one.
+fn counts_row(
+    what: [&str; WHAT.len()],
+    counts: &StreamCounts,
+    one_way: &LatencySummary,
+) -> Vec<String> {
+    let mut row: Vec<_> = what.map(str::to_owned).into();
+    let number = |name: &str| counts.get(name).map(|number| number.to_string());
+    row.extend(
+        Count::ALL
+            .iter()
+            .map(|count| number(count.name()).unwrap_or_default()),
+    );
+    row.push(counts.loss().to_string());
+    for metric in Metric::ALL {
+        match metric {
+            Metric::Stream => push_summary(&mut row, one_way),
+            _ => row.resize(row.len() + OF_SUMMARY, String::new()),
+        }
+    }
+    row.resize(BEFORE_STREAMS, String::new());
+    row.extend([counts.expected, counts.stale, counts.leaked].map(|number| number.to_string()));
+    row
+}
+
 /// A row without counts and figures of metrics, up to what marks have.
 fn blank(what: [&str; WHAT.len()]) -> Vec<String> {
     let mut row: Vec<_> = what.map(str::to_owned).into();
@@ -325,6 +413,7 @@ fn columns() -> Vec<String> {
     columns.push("probe".to_owned());
     columns.extend(OF_CONNECTIONS.map(str::to_owned));
     columns.extend(OF_RANK.map(str::to_owned));
+    columns.extend(OF_STREAM.map(str::to_owned));
     columns
 }
 
@@ -437,6 +526,45 @@ mod tests {
             assert_eq!(rows(&fixtures::report(), "run")[0][column], "", "{column}");
             assert_eq!(rows(&fixtures::whole(), "flow")[0][column], "", "{column}");
         }
+    }
+
+    #[test]
+    fn each_stream_has_a_row_and_all_of_them_one() {
+        let report = fixtures::stream();
+        let (each, all) = (rows(&report, "stream"), rows(&report, "streams"));
+        assert_eq!((each.len(), all.len()), (1, 1));
+        for (column, cell) in [
+            ("sent", "20"),
+            ("received", "19"),
+            ("lost", "1"),
+            ("duplicate", "1"),
+            ("reordered", "1"),
+            ("late", ""),
+            ("loss", "0.05"),
+            ("rtt_count", ""),
+            ("stream_count", "19"),
+            ("stream_max_ns", "150000"),
+            ("stream_expected", "20"),
+        ] {
+            assert_eq!(each[0][column], cell, "{column}");
+            assert_eq!(all[0][column], cell, "{column}");
+        }
+        for (column, cell) in [
+            ("src", "vm0"),
+            ("dst", "vm1"),
+            ("stream_most_extent", "1"),
+            ("stream_longest_loss", "1"),
+            ("stream_sent_octets", "2500"),
+            ("stream_sent_frames_per_s", "10000"),
+            ("stream_received_octets", "2375"),
+        ] {
+            assert_eq!(each[0][column], cell, "{column}");
+            assert_ne!(all[0][column], cell, "{column}");
+        }
+        let mut many = fixtures::report();
+        many.streams = vec![report.streams[0].clone(); 3 * FLOWS + 1];
+        assert_eq!(rows(&many, "stream").len(), many.streams.len());
+        assert_eq!(rows(&many, "flow").len(), many.flows.len());
     }
 
     #[test]

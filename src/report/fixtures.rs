@@ -6,7 +6,8 @@ use super::{
     CauseReport, ChangesSummary, ConnectionReport, Context, DisturbedReport, FabricReport,
     FloodReport, FlowName, ImpairedFrames, MachineReport, MarkFlowReport, MarkHistograms,
     MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MisbehaviourSummary, MoveReport,
-    PathSplitReport, PhaseReport, PlanReport, RankReport, Report, SettingsReport, Unlike, Values,
+    PathSplitReport, PhaseReport, PlanReport, RankReport, Report, SettingsReport, StreamName,
+    Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
@@ -339,4 +340,33 @@ pub fn phase() -> PhaseReport {
         summaries: report.summaries,
         verdict: report.verdict,
     }
+}
+
+/// The report of a stream of 20 frames, one every 100 µs, of which number 5 is lost, number 9 comes twice, and number 12 comes
+/// after number 13.
+pub fn stream() -> Report {
+    let mut recorder = Recorder::new(Limits::default());
+    recorder.add_stream(true, vec![VmId(1)]);
+    let of = (StreamId(0), VmId(1));
+    let at = |number: u64, more: u64| Instant::from_nanos(number * 100_000 + more);
+    let mut order: Vec<u64> = (0..20).filter(|number| *number != 5).collect();
+    order.swap(11, 12);
+    order.push(9);
+    for number in 0..20 {
+        recorder.stream_sent(of.0, 125, at(number, 0), at(number, 0));
+    }
+    for number in order {
+        let took = if number == 12 { 150_000 } else { 10_000 };
+        recorder.stream_received(of, (number, 125), (at(number, 0), at(number, took)));
+    }
+    let name = StreamName {
+        src: "vm0".to_owned(),
+        dst: "vm1".to_owned(),
+        ..StreamName::default()
+    };
+    let context = Context {
+        streams: &[name],
+        ..Context::default()
+    };
+    Report::new(&recorder, &context)
 }

@@ -7,7 +7,7 @@ use super::pieces::Next;
 use super::search::SearchReport;
 use super::text::{RANK_COLUMNS, rank_rows};
 use super::units::{count, percent, rate, span, span_or_dash};
-use super::{Outcome, Report, connections};
+use super::{Outcome, Report, connections, streams};
 use crate::escape::is_hidden;
 use crate::record::{LatencySummary, Metric};
 
@@ -15,16 +15,18 @@ use crate::record::{LatencySummary, Metric};
 pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io::Result<Next> {
     let mut text = head(&report.run, &report.expectations);
     let totals = &report.totals;
-    let sentences = [
+    let pings = (!report.is_of_streams()).then(|| {
         format!(
             "{} pings sent, {} received, {} lost; {} answered",
             count(totals.sent),
             count(totals.received),
             percent(totals.loss()),
             rate(report.rate_per_s)
-        ),
-        report.verdict.sentence.clone(),
-    ];
+        )
+    });
+    let of_streams = report.stream_counts.as_ref().map(streams::sentence);
+    let sentences = pings.into_iter().chain(of_streams);
+    let sentences = sentences.chain([report.verdict.sentence.clone()]);
     for sentence in sentences {
         text += &format!("{}\n\n", shown(&sentence));
     }
@@ -37,6 +39,7 @@ pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io
         Metric::Response,
         Metric::Lateness,
         Metric::Resolution,
+        Metric::Stream,
     ] {
         let LatencySummary {
             count: number,
@@ -51,6 +54,16 @@ pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io
             let spans = [min, p50, p99, p99_9, max].map(span_or_dash).join(" | ");
             text += &format!("| {} | {} | {spans} |\n", metric.name(), count(number));
         }
+    }
+    if !report.streams.is_empty() {
+        let columns = streams::COLUMNS;
+        text += &format!("\n| {} |\n|---", columns.join(" | "));
+        text += &"|--:".repeat(columns.len() - 1);
+        text += "|\n";
+        for row in streams::rows(report, streams::SHOWN) {
+            text += &format!("| {} |\n", row.map(|cell| shown(&cell)).join(" | "));
+        }
+        text += &streams::left_out(report).map_or_else(String::new, |line| format!("\n{line}\n"));
     }
     if !report.losses.is_empty() {
         text += "\n| lost pings | direction | place | reason | pings |\n|---|---|---|---|--:|\n";
@@ -145,5 +158,28 @@ mod tests {
         );
         let ranks = "\n| rank | host | answered | late p99 | busy | clock ± |\n|--:|---|--:|--:|--:|--:|\n| 1 | host1 | ";
         assert!(text.contains(ranks), "{text}");
+    }
+
+    #[test]
+    fn streams_have_a_table_and_pings_are_told_only_where_there_are_some() {
+        let mut report = fixtures::stream();
+        let written = |report: &Report| {
+            let mut out = Vec::new();
+            markdown_piece(report, 0, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let text = written(&report);
+        for part in [
+            "\n20 frames sent, 19 received, 5.00 % lost, 1 received twice, 1 reordered\n",
+            "\n| stream | sent | received | lost | twice | late | p50 | p99 | jitter | Mbit/s |\n|---|--:|",
+            "\n| vm0 → vm1 | 20 | 19 | 5.00 % | 1 | 1 | ",
+            "\n| stream | 19 | ",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("pings sent"), "{text}");
+        report.streams = vec![report.streams[0].clone(); streams::SHOWN + 2];
+        assert!(written(&report).contains("\n… and 2 more\n"));
+        assert!(written(&fixtures::report()).contains("pings sent"));
     }
 }

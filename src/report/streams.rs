@@ -14,7 +14,7 @@ use crate::record::{Latency, LatencySummary, Recorder, StreamReceiver, StreamRec
 /// So many streams are told one by one: of more, those that lost most.
 pub const STREAMS_TOLD: usize = 1_000;
 /// Up to so many are in a text.
-const SHOWN: usize = 20;
+pub(super) const SHOWN: usize = 20;
 
 /// Declares [`StreamCounts`]: a count more is one entry more.
 macro_rules! counts {
@@ -409,6 +409,13 @@ pub(super) fn sentence(counts: &StreamCounts) -> String {
     text
 }
 
+/// Says how many are not [`SHOWN`], if any.
+pub(super) fn left_out(report: &Report) -> Option<String> {
+    let more = report.streams.len().checked_sub(SHOWN);
+    more.filter(|more| *more > 0)
+        .map(|more| format!("… and {more} more"))
+}
+
 /// The lines of a text about streams.
 pub(super) fn lines(report: &Report) -> Vec<String> {
     let Some(counts) = &report.stream_counts else {
@@ -417,14 +424,7 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
     let mut table = super::Table::new(1, &COLUMNS);
     rows(report, SHOWN).for_each(|row| table.row(row));
     let mut lines = table.lines();
-    if let Some(more) = report
-        .streams
-        .len()
-        .checked_sub(SHOWN)
-        .filter(|more| *more > 0)
-    {
-        lines.push(format!("… and {more} more"));
-    }
+    lines.extend(left_out(report));
     lines.push(format!("streams in all: {}", sentence(counts)));
     lines
 }
@@ -454,8 +454,24 @@ impl Report {
         self.flow_count > 0 || self.stream_counts.is_some()
     }
 
+    /// Returns true if it tells of streams and of no flow.
+    pub fn is_of_streams(&self) -> bool {
+        self.flow_count == 0 && self.stream_counts.is_some()
+    }
+
+    /// The share of the pings that failed, from 0 to 1; of streams alone, that of the copies of frames that were lost.
+    pub fn loss(&self) -> f64 {
+        let of_streams = self.stream_counts.filter(|_| self.is_of_streams());
+        of_streams.map_or_else(|| self.totals.loss(), |counts| counts.loss())
+    }
+
+    /// The frames per second that were sent of all streams together, those that are told.
+    pub fn stream_load(&self) -> f64 {
+        self.streams.iter().map(|one| one.sent.frames_per_s).sum()
+    }
+
     /// The frames per second that VMs received of all streams together; `None` without streams.
-    pub(super) fn stream_rate(&self) -> Option<f64> {
+    pub fn stream_rate(&self) -> Option<f64> {
         self.stream_counts?;
         Some(
             self.streams
@@ -467,100 +483,4 @@ impl Report {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::Limits;
-    use crate::record::StreamId;
-    use crate::report::{Context, fixtures};
-    use crate::time::Instant;
-    use crate::vm::VmId;
-
-    /// The report of a stream of 20 frames, one every 100 µs, of which number 5 is lost, number 9 comes twice, and number 12 comes
-    /// after number 13.
-    fn report() -> Report {
-        let mut recorder = Recorder::new(Limits::default());
-        recorder.add_stream(true, vec![VmId(1)]);
-        let of = (StreamId(0), VmId(1));
-        let at = |number: u64, more: u64| Instant::from_nanos(number * 100_000 + more);
-        let mut order: Vec<u64> = (0..20).filter(|number| *number != 5).collect();
-        order.swap(11, 12);
-        order.push(9);
-        for number in 0..20 {
-            recorder.stream_sent(of.0, 125, at(number, 0), at(number, 0));
-        }
-        for number in order {
-            let took = if number == 12 { 150_000 } else { 10_000 };
-            recorder.stream_received(of, (number, 125), (at(number, 0), at(number, took)));
-        }
-        let name = StreamName {
-            src: "vm0".to_owned(),
-            dst: "vm1".to_owned(),
-            ..StreamName::default()
-        };
-        let context = Context {
-            streams: &[name],
-            ..Context::default()
-        };
-        Report::new(&recorder, &context)
-    }
-
-    #[test]
-    fn a_report_tells_what_became_of_each_stream() {
-        let report = report();
-        let [stream] = report.streams.as_slice() else {
-            panic!("{:?}", report.streams);
-        };
-        let counts = StreamCounts {
-            sent: 20,
-            expected: 20,
-            received: 19,
-            lost: 1,
-            duplicate: 1,
-            reordered: 1,
-            ..StreamCounts::default()
-        };
-        assert_eq!(stream.counts, counts);
-        assert_eq!(report.stream_counts, Some(counts));
-        assert_eq!(
-            (stream.most_extent, stream.extents, stream.longest_loss),
-            (1, 1, 1)
-        );
-        assert_eq!(stream.reordered_share, 1.0 / 19.0);
-        assert_eq!(
-            (stream.sent.frames_per_s, stream.sent.mbit_per_s),
-            (10_000.0, 10.0)
-        );
-        assert_eq!(stream.one_way_ns.max, Some(150_000));
-        assert_eq!(stream.delay_variation_ns.max, Some(140_000));
-        // A percentile is the upper edge of its bucket.
-        let p50 = stream.delay_variation_ns.p50;
-        assert!(p50.is_some_and(|nanos| nanos < 10), "{p50:?}");
-        let lines = lines(&report);
-        assert!(
-            lines[1].starts_with("vm0 → vm1    20        19"),
-            "{lines:?}"
-        );
-        assert_eq!(
-            lines[2],
-            "streams in all: 20 frames sent, 19 received, 5.00 % lost, 1 received twice, 1 reordered"
-        );
-    }
-
-    #[test]
-    fn runs_are_told_as_one_and_what_they_lack_is_taken_over() {
-        let (one, other) = (report(), report());
-        let merged = super::super::merge(&[one.clone(), other]).unwrap();
-        let counts = merged.stream_counts.unwrap();
-        assert_eq!((counts.sent, counts.received, counts.lost), (40, 38, 2));
-        let [stream] = merged.streams.as_slice() else {
-            panic!("{:?}", merged.streams);
-        };
-        assert_eq!(stream.counts.sent, 40);
-        assert_eq!(stream.sent.frames_per_s, 10_000.0);
-        assert_eq!(stream.one_way_ns.count, 38);
-        assert_eq!(stream.one_way_ns.p50, None, "histograms are not saved");
-        let merged = super::super::merge(&[fixtures::report(), one]).unwrap();
-        assert_eq!(merged.streams.len(), 2);
-        assert_eq!(merged.stream_counts.unwrap().sent, 20);
-    }
-}
+mod tests;

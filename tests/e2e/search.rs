@@ -55,6 +55,55 @@ fn what_a_link_carries_is_found_between_two_bounds() {
     assert!(page.contains("The network carries "), "{page}");
 }
 
+/// Frames of 98 bytes on the link, the frame check sequence not counted.
+const SLOW_STREAM: &str = "search --fabric sim --vms 2 --stream vm0:vm1 --size 102 --impair vm1:in:rate=10Mbit,queue=100 \
+                           --range 1k..100k";
+
+#[test]
+fn what_a_link_carries_of_a_stream_is_found_by_loss_and_by_one_way_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("search.html");
+    let report = found(
+        &format!(
+            "{SLOW_STREAM} --json --goal rate:loss=0,final=2s,sum=2s,initial=500ms --goal rate:loss<=10% \
+             --goal rate:p99<=2ms,width=2%,sum=1s -o {}",
+            page.display()
+        ),
+        0,
+    );
+    let queued = 100.0;
+    let [(none, some), (tenth, more), (quick, slow)] = [0, 1, 2].map(|goal| bounds(&report, goal));
+    assert!(none <= TRUTH + queued / 2.0 && some >= TRUTH, "{report}");
+    assert!(
+        tenth <= (TRUTH + queued) / 0.9 && more >= TRUTH / 0.9,
+        "{report}"
+    );
+    // A frame takes 78 µs, so 2 ms are a queue of 25, which is reached where a little more comes than is carried.
+    assert!(quick <= TRUTH * 1.02 && slow >= TRUTH * 0.98, "{report}");
+    for trial in report["trials"].as_array().unwrap() {
+        let of = |name: &str| trial[name].as_f64().expect(name);
+        assert_eq!(trial["valid"], true, "{trial}");
+        assert_eq!(of("loss"), of("failed") / of("sent"), "{trial}");
+        assert!(of("sent") > 0.0 && of("rate_per_s") > 0.0, "{trial}");
+        assert!(of("one_way_p99_ns") >= 78_000.0, "{trial}");
+    }
+    let throughput = report["goals"][1]["throughput"].as_f64().unwrap();
+    assert!(
+        (TRUTH * 0.98..=TRUTH + queued).contains(&throughput),
+        "{report}"
+    );
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("one-way p99 by load"), "{page}");
+    let lab = Lab::new();
+    let same = "--goal rate:loss=0 --dry-run";
+    let own = "search --fabric sim --stream vm0:vm1,rate=10k";
+    let run = lab.tap_reactor(&format!("{own} {same}")).expect_status(2);
+    assert!(
+        run.stderr.contains("each stream has a rate of its own"),
+        "{run:?}"
+    );
+}
+
 #[test]
 fn on_a_real_bridge_the_tool_ends_and_no_loss_is_told() {
     // Far more than one thread does.
@@ -71,6 +120,14 @@ fn on_a_real_bridge_the_tool_ends_and_no_loss_is_told() {
     let trials = report["trials"].as_array().unwrap();
     assert_eq!(trials[0]["valid"], false, "{report}");
     assert_eq!(trials[0]["failed"], 0, "{report}");
+    // A stream comes to an end of its own, above 0.
+    let words = "search --vms 2 --stream vm0:vm1 --range 1k..3M --json \
+                 --goal rate:loss=0,final=100ms,sum=100ms,width=50%";
+    let report = found(words, 0);
+    let goal = &report["goals"][0];
+    assert_eq!(goal["ending"], "limited_by_tool", "{report}");
+    assert!(goal["lower"].as_f64().unwrap() > 1_000.0, "{report}");
+    assert_eq!(report["trials"][0]["valid"], false, "{report}");
 }
 
 #[test]

@@ -27,6 +27,8 @@
 //! The figures of a mark are over the flows that pinged since; flows that never passed have no first pass, so that `passed` is
 //! to be expected, too. Where flows pinged and none passed, their last pass was at once: nothing has leaked.
 //!
+//! Of a run of streams alone, `loss`, `rate`, the counts that streams have too and times without a metric are those of its streams.
+//!
 //! Examples: `mark.policy.first_pass.p99<500ms`, `p99<200us`, `response.p99.9 <= 2ms`, `loss<0.1%`, `received>=100`, `rate>5000`.
 
 mod parse;
@@ -41,7 +43,7 @@ pub use parse::{ParseExpectationError, expected_figures};
 
 use super::marks::{MarkReport, Marks};
 use super::units::{count, percent, rate, significant, span};
-use super::{ConnectionReport, Report, StreamReport};
+use super::{ConnectionReport, Report, StreamCounts, StreamReport};
 use crate::record::{Cause, Count, FloodKind, Latency, MarkMetric, MarkName, Metric};
 
 /// An expected value of a figure of a run.
@@ -58,7 +60,8 @@ pub struct Expectation {
 #[derive(Clone, PartialEq, Debug)]
 enum Figure {
     Mark(MarkName, OfMark),
-    Latency(Metric, Statistic),
+    /// Of the rtt, or of a run of streams alone of their one-way time, if no metric is named.
+    Latency(Option<Metric>, Statistic),
     Count(Count),
     Drops,
     /// Pings that failed for this cause.
@@ -199,10 +202,10 @@ impl Expectation {
         )
     }
 
-    /// Returns true if it says how many frames of streams may be lost, so that it alone decides about them.
-    pub fn judges_streams(&self) -> bool {
+    /// Returns true if it says how many frames of streams may be lost in `report`, so that it alone decides about them.
+    pub fn judges_streams(&self, report: &Report) -> bool {
         matches!(
-            self.figure,
+            self.figure.of_what(report).as_ref().unwrap_or(&self.figure),
             Figure::Stream(OfStream::Loss | OfStream::Count("lost" | "received"))
         )
     }
@@ -256,10 +259,33 @@ impl Operator {
 }
 
 impl Figure {
+    /// The figure of streams that it stands for in `report`, if that has nothing else.
+    fn of_what(&self, report: &Report) -> Option<Figure> {
+        if !report.is_of_streams() {
+            return None;
+        }
+        Some(match self {
+            Figure::Loss => Figure::Stream(OfStream::Loss),
+            Figure::Rate => Figure::Stream(OfStream::Rate),
+            Figure::Latency(None, statistic) => Figure::Latency(Some(Metric::Stream), *statistic),
+            Figure::Count(count) => {
+                let mut names = StreamCounts::NAMES.iter();
+                let (name, _) = names.find(|(name, _)| *name == count.name())?;
+                Figure::Stream(OfStream::Count(name))
+            }
+            _ => return None,
+        })
+    }
+
     fn of(&self, report: &Report) -> Option<f64> {
+        if let Some(of_streams) = self.of_what(report) {
+            return of_streams.of(report);
+        }
         match self {
             Figure::Mark(name, of) => of.of(Marks::named(report, name.as_str())?),
-            Figure::Latency(metric, statistic) => statistic.of(&report.histograms[*metric]),
+            Figure::Latency(metric, statistic) => {
+                statistic.of(&report.histograms[metric.unwrap_or(Metric::Rtt)])
+            }
             Figure::Count(count) => Some(report.totals.get(*count) as f64),
             Figure::Drops => Some(report.drops.total() as f64),
             Figure::Losses(cause) => Some(report.lost_for(*cause)? as f64),
@@ -542,6 +568,30 @@ mod tests {
         ] {
             assert_eq!(check(text).to_string(), line);
         }
+    }
+
+    #[test]
+    fn of_a_run_of_streams_alone_figures_without_a_name_are_theirs() {
+        // 20 frames, of which one was lost and another took 150 µs, the others 10.
+        let alone = fixtures::stream();
+        let beside = fixtures::report();
+        for (text, holds, holds_beside) in [
+            ("loss=5%", true, false),
+            ("sent=20", true, false),
+            ("received=19", true, false),
+            ("reordered=1", true, false),
+            ("late=0", true, true),
+            ("rate>9k", true, false),
+            ("p99>=150us", true, false),
+            ("max<=150us", true, false),
+            ("rtt.max<1s", false, true),
+        ] {
+            let expectation: Expectation = text.parse().unwrap();
+            assert_eq!(expectation.check(&alone).holds, holds, "{text}");
+            assert_eq!(expectation.check(&beside).holds, holds_beside, "{text}");
+        }
+        let loss: Expectation = "loss<=5%".parse().unwrap();
+        assert!(loss.judges_streams(&alone) && !loss.judges_streams(&beside));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn expected_figures() -> String {
     let streams: Vec<_> = StreamCounts::NAMES.iter().map(|(name, _)| *name).collect();
     let connections: Vec<_> = ConnectionReport::figures().collect();
     format!(
-        "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt or with one of {} and a dot before it; \
+        "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt (of streams alone, of their one-way time) or with one of {} and a dot before it; \
          or {}, drops, loss, rate; or losses.CAUSE with one of {}; or mark.NAME and one of {} with a dot and one of the former behind it, or one of \
          changes, passed, flows, marks; or floods.KIND with one of {} and, behind a dot, frames, copies, repeated, unwanted, or \
          last_copy with a dot and one of the first behind it; or streams. with one of {}, loss, rate, jitter, longest_gap, \
@@ -132,9 +132,11 @@ fn figure(name: &str) -> Option<Figure> {
         return Some(Figure::Mark(mark.parse().ok()?, self::of_mark(figure)?));
     }
     let (metric, statistic) = match name.split_once('.') {
-        Some((metric, statistic)) if !is_percentile(metric) => (metric.parse().ok()?, statistic),
+        Some((metric, statistic)) if !is_percentile(metric) => {
+            (Some(metric.parse().ok()?), statistic)
+        }
         // The point of p99.9.
-        _ => (Metric::Rtt, name),
+        _ => (None, name),
     };
     Some(Figure::Latency(metric, self::statistic(statistic)?))
 }

@@ -39,22 +39,25 @@ pub fn search_html(report: &SearchReport, out: &mut impl Write) -> io::Result<()
     let valid = || trials.iter().filter(|trial| trial.valid);
     let loss: svg::Line = valid().map(|trial| (trial.load, trial.loss)).collect();
     let p99: svg::Line = valid()
-        .filter_map(|trial| Some((trial.load, trial.rtt_p99_ns? as f64)))
+        .filter_map(|trial| Some((trial.load, trial.p99()? as f64)))
         .collect();
     let show = |load: f64| report.show(load);
     if loss.len() > 1 {
         body += &figure(
             "Loss by load",
-            "The share of the pings that failed.",
+            "The share of the pings, or of the frames of streams, that failed.",
             &[],
             |size| svg::share_over_load(&loss, size, &show),
         )?;
     }
     if p99.len() > 1 {
-        let note = "The 99th percentile of the round trips of each trial.";
-        body += &figure("rtt p99 by load", note, &[], |size| {
-            svg::over_load(&p99, size, &show)
-        })?;
+        let note = "The 99th percentile of the times of each trial.";
+        body += &figure(
+            &format!("{} by load", report.p99_title()),
+            note,
+            &[],
+            |size| svg::over_load(&p99, size, &show),
+        )?;
     }
     let headings = [
         "load",
@@ -62,7 +65,7 @@ pub fn search_html(report: &SearchReport, out: &mut impl Write) -> io::Result<()
         "sent",
         "failed",
         "lost",
-        "rtt p99",
+        report.p99_title(),
         "goals met",
     ];
     let rows = trials.iter().map(|trial| {
@@ -73,7 +76,7 @@ pub fn search_html(report: &SearchReport, out: &mut impl Write) -> io::Result<()
             Cell::number(trial.sent),
             Cell::number(trial.failed),
             Cell::sorted_by(percent(trial.loss), Some(trial.loss)),
-            Cell::nanos(trial.rtt_p99_ns),
+            Cell::nanos(trial.p99()),
             Cell::sorted_by(
                 match trial.valid {
                     true => format!("{met} of {}", trial.good.len()),

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::load::FlowId;
-use crate::record::{ByGroup, Limits, MAX_GROUPS};
+use crate::record::{ByGroup, Limits, MAX_GROUPS, StreamId};
 use crate::time::Instant;
 use crate::vm::{PingError, VmId};
 
@@ -93,6 +93,51 @@ fn a_known_run_has_known_samples() {
     }
     let sum = samples["tap_reactor_rtt_seconds_sum"];
     assert!((sum / 20.000_002_5 - 1.0).abs() < 1.0 / 2_000.0, "{sum}");
+}
+
+#[test]
+fn streams_have_a_gauge_of_each_count_and_a_histogram_of_one_way_times() {
+    let mut recorder = recorder_of_flows(0);
+    assert!(!page(&recorder).contains("tap_reactor_stream_frames"));
+    for is_counted in [false, true] {
+        recorder.add_stream(is_counted, vec![VmId(1), VmId(2)]);
+    }
+    // Of four frames, to two VMs each: one came to one of them, one to both, to one of these twice.
+    for stream in [StreamId(0), StreamId(1)] {
+        for number in 0..4 {
+            recorder.stream_sent(stream, 64, at(number), at(number));
+        }
+        for (vm, number) in [(1, 0), (1, 2), (2, 2), (2, 2)] {
+            let times = (at(number), at(number + 1_500));
+            recorder.stream_received((stream, VmId(vm)), (number, 64), times);
+        }
+        recorder.stream_corrupt(stream, VmId(1));
+        recorder.stream_leaked(stream);
+        recorder.stream_unresolved(stream);
+    }
+    let page = page(&recorder);
+    let samples = samples(&page);
+    for (series, value) in [
+        ("tap_reactor_stream_frames_sent", 4.0),
+        ("tap_reactor_stream_frames_expected", 8.0),
+        ("tap_reactor_stream_frames_received", 3.0),
+        ("tap_reactor_stream_frames_lost", 5.0),
+        ("tap_reactor_stream_frames_duplicate", 1.0),
+        ("tap_reactor_stream_frames_reordered", 0.0),
+        ("tap_reactor_stream_frames_corrupt", 1.0),
+        ("tap_reactor_stream_frames_leaked", 1.0),
+        ("tap_reactor_stream_frames_unresolved", 1.0),
+        ("tap_reactor_stream_frames_unsent", 0.0),
+        ("tap_reactor_stream_seconds_count", 3.0),
+        ("tap_reactor_stream_seconds_bucket{le=\"1e-06\"}", 0.0),
+        ("tap_reactor_stream_seconds_bucket{le=\"2e-06\"}", 3.0),
+    ] {
+        assert_eq!(samples.get(series), Some(&value), "{series}\n{page}");
+    }
+    assert!(
+        page.contains("# TYPE tap_reactor_stream_frames_lost gauge\n"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -95,16 +95,19 @@ pub struct TrialReport {
     /// For each goal, whether what is to hold did; empty of a trial that is not valid.
     #[serde(default)]
     pub good: Vec<bool>,
-    /// Pings sent.
+    /// Pings sent; in a trial of streams alone, frames.
     pub sent: u64,
-    /// Pings that failed.
+    /// Pings that failed, or copies of frames that were lost.
     pub failed: u64,
     /// The share of them, from 0 to 1.
     pub loss: f64,
-    /// Pings answered per second.
+    /// Pings answered, or frames received, per second.
     pub rate_per_s: f64,
     /// 99 % of the round trips took at most this long.
     pub rtt_p99_ns: Option<u64>,
+    /// In a trial of streams alone, so long took 99 % of the ways at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_way_p99_ns: Option<u64>,
     /// Verdict on the trial, for a person.
     pub sentence: String,
 }
@@ -159,6 +162,15 @@ impl SearchExpectation {
 }
 
 impl SearchReport {
+    /// What the 99th percentile of a trial is of.
+    pub(super) fn p99_title(&self) -> &'static str {
+        let is_of_streams = |trial: &TrialReport| trial.one_way_p99_ns.is_some();
+        match self.trials.iter().any(is_of_streams) {
+            true => "one-way p99",
+            false => "rtt p99",
+        }
+    }
+
     /// A load for a person.
     pub fn show(&self, load: f64) -> String {
         show(&self.axis, load)
@@ -180,18 +192,39 @@ impl TrialReport {
             Verdict::Measured { good, .. } => good.clone(),
             Verdict::Limited(_) | Verdict::Disturbed => Vec::new(),
         };
+        let of_streams = report.stream_counts.filter(|_| report.is_of_streams());
+        let (sent, failed, rate_per_s) = match of_streams {
+            Some(counts) => (
+                counts.sent,
+                counts.lost,
+                report.stream_rate().unwrap_or(0.0),
+            ),
+            None => (
+                report.totals.sent,
+                report.totals.failed(),
+                report.rate_per_s,
+            ),
+        };
         TrialReport {
             load: planned.load,
             duration_ns: u64::try_from(planned.duration.as_nanos()).unwrap_or(u64::MAX),
             valid: matches!(verdict, Verdict::Measured { .. }),
             good,
-            sent: report.totals.sent,
-            failed: report.totals.failed(),
-            loss: report.totals.loss(),
-            rate_per_s: report.rate_per_s,
+            sent,
+            failed,
+            loss: report.loss(),
+            rate_per_s,
             rtt_p99_ns: report.summaries[Metric::Rtt].p99,
+            one_way_p99_ns: of_streams.and(report.summaries[Metric::Stream].p99),
             sentence: report.verdict.sentence.clone(),
         }
+    }
+}
+
+impl TrialReport {
+    /// 99 % of the round trips, or of streams alone of the ways, took at most so long.
+    pub(super) fn p99(&self) -> Option<u64> {
+        self.rtt_p99_ns.or(self.one_way_p99_ns)
     }
 }
 

@@ -28,7 +28,7 @@ pub fn search_text(report: &SearchReport, out: &mut impl Write) -> io::Result<()
             "failed",
             "lost",
             "rate",
-            "rtt p99",
+            report.p99_title(),
             "goals met",
         ],
     );
@@ -41,7 +41,7 @@ pub fn search_text(report: &SearchReport, out: &mut impl Write) -> io::Result<()
             count(trial.failed),
             percent(trial.loss),
             rate(trial.rate_per_s),
-            span_or_dash(trial.rtt_p99_ns),
+            span_or_dash(trial.p99()),
             match trial.valid {
                 true => format!("{met} of {}", trial.good.len()),
                 false => "not valid".to_owned(),
