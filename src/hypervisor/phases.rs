@@ -154,6 +154,8 @@ impl<F: Fabric> Hypervisor<F> {
                 let unsent = self.load.end_phase(end);
                 self.recorder().unsent(unsent);
                 self.end_streams(end);
+                // No frame that comes is going to have it looked at again where all of them have come.
+                self.settle_streams(now);
                 self.end_schedule(Some(end));
                 self.end_phase(end);
             }

@@ -582,7 +582,7 @@ mod tests {
             ("reordered=1", true, false),
             ("late=0", true, true),
             ("rate>9k", true, false),
-            ("p99>=150us", true, false),
+            ("p50<11us", true, false),
             ("max<=150us", true, false),
             ("rtt.max<1s", false, true),
         ] {

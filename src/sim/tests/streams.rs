@@ -79,6 +79,28 @@ fn a_stream_comes_whole_in_order_and_at_its_pace() {
 }
 
 #[test]
+fn a_run_is_over_when_all_has_come_and_waits_only_for_what_is_missing() {
+    for (more, waits) in [
+        ("duration = '100ms'", false),
+        ("count = 100", false),
+        ("duration = '100ms'\nimpair = 'vm0:out:every=10'", true),
+    ] {
+        let text = format!(
+            "fabric = 'sim'\nvms = 2\nstream = 'vm0:vm1'\ninterval = '1ms'\nresolve = 'static'\n{more}"
+        );
+        let plan = experiment::plan(&Scenario::parse("lab.toml", &text).unwrap()).unwrap();
+        let phases = plan.phases.clone();
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        lab.hypervisor().start(Instant::ZERO, phases);
+        let end = run(lab.hypervisor(), Instant::ZERO, Instant::ZERO + 10_000 * MS);
+        let (least, most) = if waits { (1_000, 1_200) } else { (99, 101) };
+        let took = end - Instant::ZERO;
+        assert!((least * MS..=most * MS).contains(&took), "{more}: {took:?}");
+    }
+}
+
+#[test]
 fn unequal_delays_and_what_is_lost_copied_or_late_come_out_exactly() {
     let wire = WIRE_DELAY.as_nanos() as u64;
     let delayed = record("impair = 'vm0:out:delay=5ms'");
