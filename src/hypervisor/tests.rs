@@ -153,7 +153,8 @@ fn a_misbehaviour_that_is_refused_tells_no_flows_apart() {
 /// A lab on a switch, whose VMs have just been moved, each without an announcement.
 fn moved(vms: u32) -> SimulatedLab<'static> {
     let mut plan = Experiment::of_vms(vms).unwrap();
-    plan.lab.neighbours = Neighbours::Static;
+    // Tables are not filled, and learn where VMs are.
+    plan.lab.neighbours = Neighbours::AtOnce;
     let mut lab = SimulatedLab::on_switch(plan).unwrap();
     lab.populate(&mut ()).unwrap();
     for vm in (0..vms).map(VmId) {

@@ -243,6 +243,7 @@ fn rank_row(rank: &RankReport) -> Vec<String> {
         rank.clock_offset_ns.to_string(),
         rank.clock_error_ns.to_string(),
     ]);
+    row.resize(COLUMNS, String::new());
     row
 }
 
