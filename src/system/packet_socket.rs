@@ -10,6 +10,35 @@ use nix::unistd::{read, write};
 
 use super::error::SystemError;
 
+/// Opens a socket that hears nothing before it is bound, and never waits.
+pub(super) fn open_unbound() -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Packet, SockType::Raw, flags, None)
+}
+
+/// Binds the socket to the interface with the index `interface`, to hear frames of `protocol` there: 0 for none.
+pub(super) fn bind_to(socket: &OwnedFd, interface: u32, protocol: u16) -> Result<(), Errno> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: interface as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the descriptor is open, the address is a whole `struct sockaddr_ll`, and the length is its own.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of_val(&address) as libc::socklen_t,
+        )
+    };
+    Errno::result(bound).map(drop)
+}
+
 /// The socket. It never waits.
 #[derive(Debug)]
 pub struct PacketSocket(OwnedFd);
@@ -22,29 +51,8 @@ impl PacketSocket {
     /// When the kernel refuses.
     pub fn open(interface: u32) -> Result<PacketSocket, SystemError> {
         let refused = |errno| SystemError::kernel("open a packet socket", errno);
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        // Without a protocol it hears nothing before it is bound.
-        let socket: OwnedFd =
-            socket(AddressFamily::Packet, SockType::Raw, flags, None).map_err(refused)?;
-        let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
-            sll_ifindex: interface as i32,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
-        #[allow(unsafe_code)]
-        // SAFETY: the descriptor is open, the address is a whole `struct sockaddr_ll`, and the length is its own.
-        let bound = unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of_val(&address) as libc::socklen_t,
-            )
-        };
-        Errno::result(bound).map_err(refused)?;
+        let socket = open_unbound().map_err(refused)?;
+        bind_to(&socket, interface, libc::ETH_P_ALL as u16).map_err(refused)?;
         Ok(PacketSocket(socket))
     }
 

@@ -10,11 +10,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use ipnet::IpNet;
+use mio::Interest;
 use nix::libc;
 
 use super::error::SystemError;
 use super::netlink::link::attributes;
 use super::netlink::monitor::{Monitor, messages};
+use super::poll_handle::PollHandle;
 use crate::fabric::RouteEvent;
 
 /// Bytes of `struct rtmsg`, which the attributes follow.
@@ -27,11 +29,19 @@ const CLONED: u32 = 0x200;
 pub(super) struct RouteMonitor(Monitor);
 
 impl RouteMonitor {
-    /// Listens in the network namespace of the calling thread.
+    /// Listens in the network namespace of the calling thread. The poll of `links` reports changes as it does those of links.
     ///
     /// # Errors
     /// When the kernel has no descriptor left.
-    pub(super) fn open() -> Result<RouteMonitor, SystemError> {
+    pub(super) fn listen(links: &PollHandle) -> Result<RouteMonitor, SystemError> {
+        let monitor = RouteMonitor::open()?;
+        links
+            .register(&monitor, 0, Interest::READABLE)
+            .map_err(|error| SystemError::io("have the poll tell of changes of routes", &error))?;
+        Ok(monitor)
+    }
+
+    fn open() -> Result<RouteMonitor, SystemError> {
         let groups = [libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE];
         Monitor::open("routes", &groups).map(RouteMonitor)
     }

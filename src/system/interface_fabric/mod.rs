@@ -157,15 +157,6 @@ impl InterfaceFabric {
             .map_err(|error| SystemError::io("have the poll tell of changes of links", &error))?;
         Ok(monitor)
     }
-
-    fn listen_for_routes(&mut self) -> Result<RouteMonitor, SystemError> {
-        let monitor = RouteMonitor::open()?;
-        self.polled
-            .links
-            .register(&monitor, 0, Interest::READABLE)
-            .map_err(|error| SystemError::io("have the poll tell of changes of routes", &error))?;
-        Ok(monitor)
-    }
 }
 
 impl KernelFabric for InterfaceFabric {
@@ -262,7 +253,7 @@ impl Fabric for InterfaceFabric {
 
     /// A refusal of the kernel is a [warning](Fabric::warnings).
     fn watch_routes(&mut self) {
-        match self.listen_for_routes() {
+        match RouteMonitor::listen(&self.polled.links) {
             Ok(monitor) => self.routes = Some(monitor),
             Err(error) => self.warnings.push(error),
         }

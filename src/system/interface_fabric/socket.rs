@@ -7,14 +7,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, recv, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use nix::unistd::write;
 
 use super::ring::Ring;
 use crate::fabric::{Write, WriteDrop};
 use crate::system::error::SystemError;
+use crate::system::packet_socket::{bind_to, open_unbound};
 
 /// Bytes of frames larger than a slot that wait in the socket.
 const SOCKET_BYTES: usize = 8 << 20;
@@ -52,34 +51,12 @@ fn set<T>(socket: &impl AsFd, level: i32, name: i32, value: &T) -> Result<(), Sy
 
 /// A packet socket that hears nothing yet.
 fn open() -> Result<OwnedFd, SystemError> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    socket(AddressFamily::Packet, SockType::Raw, flags, None)
-        .map_err(|errno| socket_error("open", errno))
+    open_unbound().map_err(|errno| socket_error("open", errno))
 }
 
 /// Binds the socket to an interface, to hear such protocols there.
 fn bind(socket: &OwnedFd, interface: u32, protocol: u16) -> Result<(), SystemError> {
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: protocol.to_be(),
-        sll_ifindex: interface as i32,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    #[allow(unsafe_code)]
-    // SAFETY: the descriptor is open, the address is a whole `struct sockaddr_ll`, and the length is its own.
-    let bound = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of_val(&address) as libc::socklen_t,
-        )
-    };
-    Errno::result(bound)
-        .map(drop)
-        .map_err(|errno| socket_error("bind", errno))
+    bind_to(socket, interface, protocol).map_err(|errno| socket_error("bind", errno))
 }
 
 /// Drops what is for the host that the interface belongs to (`PACKET_HOST`), before it takes room in the ring.

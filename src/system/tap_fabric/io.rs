@@ -166,7 +166,7 @@ impl Fabric for TapFabric {
 
     /// A refusal of the kernel is a [warning](Fabric::warnings).
     fn watch_routes(&mut self) {
-        match self.listen_for_routes() {
+        match RouteMonitor::listen(&self.polled.links) {
             Ok(monitor) => self.routes = Some(monitor),
             Err(error) => self.warnings.push(error),
         }

@@ -231,16 +231,6 @@ impl TapFabric {
         Ok((monitor, name_watch))
     }
 
-    /// Listens to the kernel about changes of routes. The poll reports them as it does those of links.
-    fn listen_for_routes(&mut self) -> Result<RouteMonitor, SystemError> {
-        let monitor = RouteMonitor::open()?;
-        self.polled
-            .links
-            .register(&monitor, 0, Interest::READABLE)
-            .map_err(|error| SystemError::io("have the poll tell of changes of routes", &error))?;
-        Ok(monitor)
-    }
-
     fn remove_links(&mut self) -> Result<(), SystemError> {
         // Descriptors stay open: closing TAPs one by one takes a hundred times as long.
         let links = self.netlink.links()?;
