@@ -3,57 +3,12 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::cable::{Cable, OUTSIDE, quiet};
 use crate::lab::{Finished, Lab, Running, TAP_REACTOR, number, wait_until};
 
-/// An address that no VM has.
-const OUTSIDE: &str = "10.77.200.1";
-
-/// A namespace without IPv6 on new links, whose kernel would speak of itself.
-fn quiet() -> Lab {
-    let lab = Lab::new();
-    let off = "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6";
-    lab.run(&["sh", "-c", off]).expect_status(0);
-    lab
-}
-
-/// The namespace in which the program is started, and another one behind its interface `eth1`.
-struct Cable {
-    host: Lab,
-    other: Lab,
-}
-
-impl Cable {
-    fn new() -> Cable {
-        let (host, other) = (quiet(), quiet());
-        host.ip(&format!(
-            "link add eth1 type veth peer name eth0 netns {}",
-            other.name()
-        ));
-        host.ip("link set eth1 up");
-        other.ip(&format!("address add {OUTSIDE}/16 dev eth0"));
-        other.ip("link set eth0 up");
-        Cable { host, other }
-    }
-
-    /// All that the kernel says of the interface.
-    fn interface(&self) -> Vec<Value> {
-        let mut all = self.host.ip_json("-d address show dev eth1");
-        all.extend(self.host.ip_json("-d link show dev eth1"));
-        all
-    }
-
-    /// Starts a run in which vm1 pings what is outside, and waits until a VM answers.
-    fn start(&self, more: &str) -> Running {
-        let mut run = self.host.start_tap_reactor(&format!(
-            "--vms 3 --fabric interface --interface eth1 --ping vm1:{OUTSIDE} --interval 20ms --json {more}"
-        ));
-        let ping = ["ping", "-c1", "-W1", "10.77.0.2"];
-        wait_until("a VM that answers", || {
-            run.expect_alive();
-            (self.other.run(&ping).status == 0).then_some(())
-        });
-        run
-    }
+/// A cable to an interface that VMs are behind.
+fn cable() -> Cable {
+    Cable::new("eth1", "--fabric interface --interface eth1")
 }
 
 /// Two interfaces of one namespace, each other's ends.
@@ -74,7 +29,7 @@ fn totals(lab: &Lab, words: &str) -> Value {
 
 #[test]
 fn a_kernel_behind_an_interface_and_the_vms_ping_each_other_and_it_stays_as_it_is() {
-    let cable = Cable::new();
+    let cable = cable();
     // The host goes on using its own addresses there.
     cable.host.ip("address add 10.77.200.2/16 dev eth1");
     let before = cable.interface();
@@ -105,7 +60,7 @@ fn a_kernel_behind_an_interface_and_the_vms_ping_each_other_and_it_stays_as_it_i
 
 #[test]
 fn the_interfaces_of_a_namespace_with_a_name_are_found() {
-    let cable = Cable::new();
+    let cable = cable();
     let elsewhere = Lab::new();
     let words = format!(
         "--netns {} --vms 2 --interface eth1 --ping vm0:{OUTSIDE} --count 5 --interval 5ms",
@@ -116,7 +71,7 @@ fn the_interfaces_of_a_namespace_with_a_name_are_found() {
 
 #[test]
 fn checksums_and_sizes_that_the_sender_leaves_to_its_card_are_right() {
-    let cable = Cable::new();
+    let cable = cable();
     let mut run = cable.start("--udp-echo --ipv6");
     let send = "
 import socket
@@ -148,7 +103,7 @@ for family, vm in (socket.AF_INET, '10.77.0.2'), (socket.AF_INET6, 'fd77::2'):
 
 #[test]
 fn a_large_segment_is_answered_as_the_segments_that_it_stands_for() {
-    let cable = Cable::new();
+    let cable = cable();
     let run = cable.start("");
     // Of a connection that does not exist, 3,000 bytes that the card was to cut at 1,000, with a header before them
     // (PACKET_VNET_HDR). Each segment is answered by a reset.
@@ -270,7 +225,7 @@ fn ranks_share_interfaces_or_have_their_own() {
 
 #[test]
 fn frames_that_find_no_room_are_counted() {
-    let cable = Cable::new();
+    let cable = cable();
     let run = cable.start("--txqueuelen 32");
     run.stop();
     let send = "
@@ -294,7 +249,7 @@ for _ in range(500):
 
 #[test]
 fn an_interface_that_goes_down_or_loses_its_carrier_is_told_of() {
-    let cable = Cable::new();
+    let cable = cable();
     for (lab, link, gone, back) in [
         (&cable.host, "eth1", "was set down", "was set up again"),
         (
@@ -323,7 +278,7 @@ fn an_interface_that_goes_down_or_loses_its_carrier_is_told_of() {
 
 #[test]
 fn pings_that_an_interface_without_carrier_takes_are_put_down_to_that() {
-    let cable = Cable::new();
+    let cable = cable();
     let mut run = cable.start("--verbose --timeout 30ms");
     cable.other.ip("link set eth0 down");
     run.wait_until_it_says("its link has no carrier");

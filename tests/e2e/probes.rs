@@ -30,7 +30,7 @@ print('the same')
 ";
 
 /// Starts a program of Python's in the lab's namespace, and waits until it listens.
-fn python(lab: &Lab, program: &str, port: &str) -> Running {
+pub fn python(lab: &Lab, program: &str, port: &str) -> Running {
     let mut running = lab.start(&["python3", "-c", program, port]);
     wait_until("the program to listen", || {
         running.expect_alive();
@@ -40,14 +40,14 @@ fn python(lab: &Lab, program: &str, port: &str) -> Running {
 }
 
 /// The report of a run in the lab's namespace, where the host has addresses.
-fn ping(lab: &Lab, arguments: &str, status: i32) -> Value {
+pub fn ping(lab: &Lab, arguments: &str, status: i32) -> Value {
     let addresses =
         "--netns host --host-address 10.77.0.1/16 --host-address fd77::1/64 --ipv6 --json";
     let run = lab.tap_reactor(&format!("{addresses} {arguments}"));
     run.expect_status(status).json()
 }
 
-fn total(report: &Value, count: &str) -> u64 {
+pub fn total(report: &Value, count: &str) -> u64 {
     number(report, &format!("/totals/{count}"))
 }
 

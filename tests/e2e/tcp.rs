@@ -4,6 +4,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::lab::{Lab, Running, number, wait_until};
+use crate::probes::{ping, python, total};
 
 /// Accepts connections over IPv4 and IPv6, reads until the other side has closed, and says how each has ended.
 const SERVER: &str = "
@@ -77,28 +78,7 @@ while True:
 ";
 
 fn server(lab: &Lab, port: &str) -> Running {
-    serve(lab, SERVER, port)
-}
-
-fn serve(lab: &Lab, program: &str, port: &str) -> Running {
-    let mut running = lab.start(&["python3", "-c", program, port]);
-    wait_until("the program to listen", || {
-        running.expect_alive();
-        running.stdout().contains("listens").then_some(())
-    });
-    running
-}
-
-/// The report of a run in the lab's namespace, where the host has addresses.
-fn ping(lab: &Lab, arguments: &str, status: i32) -> Value {
-    let addresses =
-        "--netns host --host-address 10.77.0.1/16 --host-address fd77::1/64 --ipv6 --json";
-    let run = lab.tap_reactor(&format!("{addresses} {arguments}"));
-    run.expect_status(status).json()
-}
-
-fn total(report: &Value, count: &str) -> u64 {
-    number(report, &format!("/totals/{count}"))
+    python(lab, SERVER, port)
 }
 
 #[test]
@@ -152,7 +132,7 @@ fn the_kernel_answers_every_syn_and_agrees_how_each_connection_was_closed() {
 #[test]
 fn a_run_is_repeated_at_a_server_that_remembers_the_connections_of_the_one_before() {
     let lab = Lab::new();
-    let _server = serve(&lab, CLOSES_FIRST, "9000");
+    let _server = python(&lab, CLOSES_FIRST, "9000");
     let arguments = "--vms 1 --ping vm0:10.77.0.1 --probe tcp --port 9000 --tcp-close fin --tcp-hold 20ms --count 40";
     for is_first in [true, false] {
         let report = ping(&lab, arguments, 0);

@@ -4,63 +4,23 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::cable::Cable;
 use crate::lab::{Finished, Lab, RemovedName, Running, TAP_REACTOR, number, wait_until};
 use crate::vlan::kernel_filters;
 
-/// An address that no VM has.
-const OUTSIDE: &str = "10.77.200.1";
-
-/// The namespace in which the program is started, and another one behind its interface `up0`.
-struct Cable {
-    host: Lab,
-    other: Lab,
+/// A cable to an interface with an alias, which is a port of the lab's bridge.
+fn cable() -> Cable {
+    let cable = Cable::new("up0", "--uplink up0");
+    cable.host.ip("link set up0 alias rack-7");
+    cable
 }
 
-impl Cable {
-    fn new() -> Cable {
-        let (host, other) = (Lab::new(), Lab::new());
-        for lab in [&host, &other] {
-            let off = "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6";
-            lab.run(&["sh", "-c", off]).expect_status(0);
-        }
-        host.ip(&format!(
-            "link add up0 type veth peer name eth0 netns {}",
-            other.name()
-        ));
-        host.ip("link set up0 up");
-        host.ip("link set up0 alias rack-7");
-        other.ip(&format!("address add {OUTSIDE}/16 dev eth0"));
-        other.ip("link set eth0 up");
-        Cable { host, other }
-    }
-
-    /// All that the kernel says of the interface.
-    fn interface(&self) -> Vec<Value> {
-        let mut all = self.host.ip_json("address show dev up0");
-        all.extend(self.host.ip_json("link show dev up0"));
-        all
-    }
-
-    /// Starts a run in which vm1 pings what is outside, and waits until it does.
-    fn start(&self, more: &str) -> Running {
-        let mut run = self.host.start_tap_reactor(&format!(
-            "--vms 3 --uplink up0 --ping vm1:{OUTSIDE} --interval 20ms --json {more}"
-        ));
-        let ping = ["ping", "-c1", "-W1", "10.77.0.2"];
-        wait_until("a VM that answers", || {
-            run.expect_alive();
-            (self.other.run(&ping).status == 0).then_some(())
-        });
-        run
-    }
-
-    /// Waits until the interface is as it was: the kernel removes a namespace some time after its last process.
-    #[track_caller]
-    fn wait_until_as_before(&self, before: &[Value]) {
-        wait_until("the interface as it was", || {
-            (self.interface() == before).then_some(())
-        });
-    }
+/// Waits until the interface is as it was: the kernel removes a namespace some time after its last process.
+#[track_caller]
+fn wait_until_as_before(cable: &Cable, before: &[Value]) {
+    wait_until("the interface as it was", || {
+        (cable.interface() == before).then_some(())
+    });
 }
 
 #[test]
@@ -74,7 +34,7 @@ fn what_is_behind_an_interface_and_the_vms_ping_each_other_and_it_stays_as_it_is
         format!("--netns {name}"),
         "--cores 2".to_owned(),
     ] {
-        let cable = Cable::new();
+        let cable = cable();
         let before = cable.interface();
         let run = cable.start(&more);
         let ping = ["ping", "-c20", "-i0.01", "-W5", "-q", "10.77.0.4"];
@@ -94,14 +54,14 @@ fn what_is_behind_an_interface_and_the_vms_ping_each_other_and_it_stays_as_it_is
         if more.starts_with("--netns") {
             cable.host.tap_reactor("clean").expect_status(0);
         }
-        cable.wait_until_as_before(&before);
+        wait_until_as_before(&cable, &before);
         assert_eq!(cable.host.link_names(), ["up0"], "{more}");
     }
 }
 
 #[test]
 fn checksums_and_sizes_of_what_comes_from_outside_are_right() {
-    let cable = Cable::new();
+    let cable = cable();
     let mut run = cable.start("--udp-echo");
     // A kernel leaves checksums to the card, and large datagrams to be cut by it, unless something on the way does that.
     let send = "
@@ -177,7 +137,7 @@ fn ranks_whose_labs_a_cable_connects_ping_each_other() {
 
 #[test]
 fn what_can_not_be_an_uplink_is_refused_before_anything_is_touched() {
-    let cable = Cable::new();
+    let cable = cable();
     let host = &cable.host;
     host.ip("link add br9 type bridge");
     host.ip("link add p0 type veth peer name p1");
@@ -242,7 +202,7 @@ fn what_can_not_be_an_uplink_is_refused_before_anything_is_touched() {
 
 #[test]
 fn an_interface_has_one_run_and_its_user_needs_rights() {
-    let cable = Cable::new();
+    let cable = cable();
     let run = cable.start("");
     let words = "--uplink up0 --duration 1s";
     let second = cable.host.tap_reactor(words).expect_status(3);
@@ -262,7 +222,7 @@ fn an_interface_has_one_run_and_its_user_needs_rights() {
 
 #[test]
 fn a_dry_run_tells_what_leads_out_of_the_lab() {
-    let cable = Cable::new();
+    let cable = cable();
     let run = cable
         .host
         .tap_reactor("--uplink up0 --dry-run")
