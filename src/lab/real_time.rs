@@ -20,7 +20,7 @@ use crate::system::{
 use crate::time::{Clock, Instant, MonotonicClock};
 
 /// File descriptors of any run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
-const OTHER_DESCRIPTORS: u64 = 16;
+const OTHER_DESCRIPTORS: u64 = 17;
 /// Those of clients: the handle of their poll, two for each, who may read a stream, one for each that is refused, and the
 /// files of their captures.
 const CLIENT_DESCRIPTORS: u64 = (1 + 2 * MAX_CLIENTS + MAX_REFUSED + MOST_CAPTURES) as u64;
