@@ -1,7 +1,7 @@
 //! The frame path: frames read for a VM, and frames written for one.
 
 use super::record_buffer::Entry;
-use super::{Hypervisor, Outgoing, Stamp};
+use super::{Hypervisor, Outgoing};
 use crate::fabric::{Fabric, Write, WriteDrop};
 use crate::record::Pause;
 use crate::time::{Instant, Now};
@@ -28,17 +28,23 @@ impl<F: Fabric> Hypervisor<F> {
         length: usize,
     ) -> Option<Outgoing> {
         self.recorder.frame_in();
-        if self.one_way.is_some() {
-            self.note_turn(now.now(), vm, buffer.get(..length).unwrap_or_default());
-        }
-        if self.streams.is_some()
-            && self.take_stream(&mut now, vm, buffer.get(..length).unwrap_or_default())
+        if self.reads_frames
+            && self.read_one_way(&mut now, vm, buffer.get(..length).unwrap_or_default())
         {
             return None;
         }
         let slot = self.slots.get_mut(vm.index())?.as_mut()?;
         let reaction = slot.vm.receive(&mut now, buffer, length);
         self.apply(now, vm, reaction)
+    }
+
+    /// Looks in a frame for what is measured one way. Returns true if it is of a stream: there is no more to do then.
+    #[inline(never)]
+    fn read_one_way(&mut self, now: &mut impl Now, vm: VmId, frame: &[u8]) -> bool {
+        if self.one_way.is_some() {
+            self.note_turn(now.now(), vm, frame);
+        }
+        self.streams.is_some() && self.take_stream(now, vm, frame)
     }
 
     /// Takes the next frame within this process that is due by `now`: one on its way through a fabric in memory, or one that
@@ -58,13 +64,13 @@ impl<F: Fabric> Hypervisor<F> {
         Some(Arrival::Passed)
     }
 
-    /// Records `at` as the send time of what `stamp` names, whose frame is at the start of `buffer`, and writes it into the frame if
-    /// that tells it. To be called right before the frame is written.
-    #[inline]
-    pub fn stamp(&mut self, vm: VmId, stamp: Stamp, at: Instant, buffer: &mut [u8]) {
-        match stamp {
-            Stamp::Ping(ping) => self.stamp_sent(vm, ping, at),
-            Stamp::Stream(stamp) => self.stamp_stream(stamp, at, buffer),
+    /// Records `at` as the send time of the ping that the frame at the start of `buffer` starts, or writes it into the frame of a
+    /// stream. To be called right before the frame is written.
+    #[inline(always)]
+    pub fn stamp(&mut self, outgoing: &Outgoing, at: Instant, buffer: &mut [u8]) {
+        match outgoing.ping {
+            Some(ping) => self.stamp_sent(outgoing.vm, ping, at),
+            None => self.stamp_stream(at, buffer),
         }
     }
 
@@ -148,7 +154,8 @@ impl<F: Fabric> Hypervisor<F> {
         reaction.transmit.map(|transmit| Outgoing {
             vm,
             length: transmit.length,
-            stamp: transmit.ping.map(Stamp::Ping),
+            ping: transmit.ping,
+            is_of_stream: false,
             more: false,
         })
     }

@@ -56,8 +56,8 @@ pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
 use self::resolution::Resolution;
 pub use self::resolution::{ANSWER_WAIT, FindNeighbours};
+pub use self::streams::StreamFlow;
 use self::streams::Streams;
-pub use self::streams::{StreamFlow, StreamStamp};
 
 /// Bytes of fragments that all VMs together hold at most. A single VM holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of received fragments and [`crate::vm::MAX_OUTGOING`] datagrams to send.
@@ -73,19 +73,20 @@ pub struct Outgoing {
     pub vm: VmId,
     /// Its length in bytes.
     pub length: usize,
-    /// What is to be told of the time right before the write, with [`Hypervisor::stamp`].
-    pub stamp: Option<Stamp>,
+    /// The ping that it starts.
+    pub ping: Option<PingId>,
+    /// It is of a stream.
+    pub is_of_stream: bool,
     /// The same flow has another frame to send at once.
     pub more: bool,
 }
 
-/// What is told when a frame is sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stamp {
-    /// The ping that the frame starts.
-    Ping(PingId),
-    /// The stream that it is of, and the frame itself.
-    Stream(StreamStamp),
+impl Outgoing {
+    /// Returns true if it is to be [stamped](Hypervisor::stamp) right before the write.
+    #[inline]
+    pub const fn is_stamped(&self) -> bool {
+        self.ping.is_some() || self.is_of_stream
+    }
 }
 
 /// The result of one step.
@@ -230,6 +231,8 @@ pub struct Hypervisor<F> {
     one_way: Option<Box<OneWay>>,
     /// What is sent one way, if anything is.
     streams: Option<Box<Streams>>,
+    /// One of the two is there: frames that come are looked at for it.
+    reads_frames: bool,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     buffer: RecordBuffer,
@@ -277,6 +280,7 @@ impl<F: Fabric> Hypervisor<F> {
             loss_search: None,
             one_way: None,
             streams: None,
+            reads_frames: false,
             recorder,
             buffer: RecordBuffer::new(),
         }

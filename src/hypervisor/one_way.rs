@@ -22,6 +22,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Measures the way there and the way back of pings between VMs of the run from now on. Takes a clock reading a ping more.
     pub fn measure_one_way(&mut self) {
         let turned = OneWay(Bounded::new(MAX_TURNED));
+        self.reads_frames = true;
         self.one_way.get_or_insert_with(|| Box::new(turned));
     }
 

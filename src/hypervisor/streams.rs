@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::record_buffer::Entry;
-use super::{Hypervisor, Outgoing, Stamp, Step};
+use super::{Hypervisor, Outgoing, Step};
 use crate::fabric::Fabric;
 use crate::load::{Due, Load, PhaseLoad, Sizes};
 use crate::record::StreamId;
@@ -33,7 +33,7 @@ pub struct StreamFlow {
 
 /// A frame of a stream that is to be stamped with its time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamStamp {
+struct Built {
     /// The stream.
     stream: StreamId,
     /// When the schedule wanted the frame sent.
@@ -72,6 +72,8 @@ pub(super) struct Streams {
     lanes: Vec<Lane>,
     /// For how long frames are waited for.
     timeout: Duration,
+    /// The frame that is to be stamped next.
+    built: Option<Built>,
     /// When the last frame was sent, while such are waited for.
     last_sent: Option<Instant>,
     /// Frames may come to VMs that they are not for, and those are to be seen.
@@ -150,11 +152,13 @@ impl<F: Fabric> Hypervisor<F> {
     /// Makes ready for streams: `run` tells their frames from those of other runs, and for `timeout` after the last one they are
     /// waited for.
     pub fn expect_streams(&mut self, run: u32, timeout: Duration) {
+        self.reads_frames = true;
         self.streams = Some(Box::new(Streams {
             run,
             states: Vec::new(),
             lanes: Vec::new(),
             timeout,
+            built: None,
             last_sent: None,
             counts_leaks: false,
             random: fastrand::Rng::with_seed(self.seed),
@@ -255,6 +259,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Gives up frames on their way, once all have come that were sent or no other is waited for.
+    #[cold]
     pub(super) fn settle_streams(&mut self, now: Instant) {
         let settles_at = self.streams.as_ref().and_then(|it| it.settles_at());
         let Some(settles_at) = settles_at else {
@@ -278,6 +283,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Sends the frame of a stream that is due by `due_by`, if it was due before any ping of an open loop. `None` if there is none.
+    #[inline(never)]
     pub(super) fn next_of_streams(
         &mut self,
         now: Instant,
@@ -324,27 +330,34 @@ impl<F: Fabric> Hypervisor<F> {
             self.after_change(now, vm);
         }
         let built = built?;
+        self.streams.as_deref_mut()?.built = Some(Built {
+            stream,
+            due: due.due,
+            length: built.length as u32,
+            payload: built.payload as u32,
+        });
         Some(Step::Send(Outgoing {
             vm,
             length: built.length,
-            stamp: Some(Stamp::Stream(StreamStamp {
-                stream,
-                due: due.due,
-                length: built.length as u32,
-                payload: built.payload as u32,
-            })),
+            ping: None,
+            is_of_stream: true,
             more: false,
         }))
     }
 
-    /// Stamps the frame at the start of `buffer` with `at`.
-    pub(super) fn stamp_stream(&mut self, stamp: StreamStamp, at: Instant, buffer: &mut [u8]) {
-        let StreamStamp {
+    /// Stamps the frame at the start of `buffer`, the one that was built last, with `at`.
+    #[inline(never)]
+    pub(super) fn stamp_stream(&mut self, at: Instant, buffer: &mut [u8]) {
+        let built = self.streams.as_mut().and_then(|it| it.built.take());
+        let Some(Built {
             stream,
             due,
             length,
             payload,
-        } = stamp;
+        }) = built
+        else {
+            return;
+        };
         let frame = buffer.get_mut(..length as usize).unwrap_or_default();
         // There is room: the frame was built with it.
         let _ = stamp_stream(frame, payload as usize, at);

@@ -55,8 +55,8 @@ fn a_plain_echo_request_is_answered_without_a_clock_and_nothing_else_is() {
         Step::Quiet => None,
     });
     let request = request.last().expect("a ping is due");
-    let stamp = request.stamp.expect("it starts a ping");
-    hypervisor.stamp(VmId(0), stamp, Instant::ZERO, &mut buffer);
+    assert!(request.ping.is_some(), "it starts a ping");
+    hypervisor.stamp(&request, Instant::ZERO, &mut buffer);
     let mut now = LazyNow::new(Instant::from_nanos(1));
     let answer = hypervisor.receive(&mut now, VmId(1), &mut buffer, request.length);
     let answer = answer.expect("an answer to a plain request");
@@ -90,9 +90,10 @@ fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
             Step::Send(outgoing) => Some(outgoing),
             Step::Quiet => None,
         });
-        let Outgoing { length, stamp, .. } = sent.last().expect("a ping is due");
-        let stamp = stamp.expect("it starts a ping");
-        hypervisor.stamp(VmId(0), stamp, at(1), &mut buffer);
+        let request = sent.last().expect("a ping is due");
+        let length = request.length;
+        assert!(request.ping.is_some(), "it starts a ping");
+        hypervisor.stamp(&request, at(1), &mut buffer);
         hypervisor.receive(at(4), VmId(1), &mut buffer, length);
         hypervisor.receive(at(10), VmId(0), &mut buffer, length);
         hypervisor.paused(Pause {

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Hypervisor, Outgoing, Stamp, Step, Timer};
+use super::{Hypervisor, Outgoing, Step, Timer};
 use crate::fabric::Fabric;
 use crate::load::{Due, FlowId};
 use crate::record::DropReason;
@@ -54,7 +54,8 @@ impl<F: Fabric> Hypervisor<F> {
                 return Some(Step::Send(Outgoing {
                     vm: owner.vm,
                     length: transmit.length,
-                    stamp: transmit.ping.map(Stamp::Ping),
+                    ping: transmit.ping,
+                    is_of_stream: false,
                     more: due.more,
                 }));
             }
@@ -99,7 +100,8 @@ impl<F: Fabric> Hypervisor<F> {
         Some(Step::Send(Outgoing {
             vm,
             length: transmit.length,
-            stamp: transmit.ping.map(Stamp::Ping),
+            ping: transmit.ping,
+            is_of_stream: false,
             more: false,
         }))
     }

@@ -173,7 +173,7 @@ impl Load {
     }
 
     /// Hands out the next ping that is due at `now`, in the order of due times. `None` when nothing is due.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, now: Instant) -> Option<Due> {
         if !self.apart.is_empty()
             && let Some(due) = self.next_apart(now)

@@ -237,14 +237,14 @@ impl Reactor {
         now: &mut LazyNow<MonotonicClock>,
         outgoing: Outgoing,
     ) -> bool {
-        if let Some(stamp) = outgoing.stamp {
+        if outgoing.is_stamped() {
             now.pass();
             let now = now.now();
             self.check_gap(hypervisor, now);
             if self.unread == Unread::Frame {
                 self.unread = Unread::Since(now);
             }
-            hypervisor.stamp(outgoing.vm, stamp, now, &mut self.buffer);
+            hypervisor.stamp(&outgoing, now, &mut self.buffer);
         }
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
         let written = hypervisor.fabric().write(&mut *now, outgoing.vm, frame);

@@ -110,14 +110,12 @@ impl Driver {
     }
 
     fn send(&mut self, hypervisor: &mut Hypervisor<impl Fabric>, step: Step) {
-        let Step::Send(Outgoing {
-            vm, length, stamp, ..
-        }) = step
-        else {
+        let Step::Send(outgoing) = step else {
             return;
         };
-        if let Some(stamp) = stamp {
-            hypervisor.stamp(vm, stamp, self.now, &mut self.buffer);
+        let Outgoing { vm, length, .. } = outgoing;
+        if outgoing.is_stamped() {
+            hypervisor.stamp(&outgoing, self.now, &mut self.buffer);
         }
         let frame = self.buffer.get(..length).unwrap_or_default();
         let written = hypervisor.fabric().write(self.now, vm, frame);

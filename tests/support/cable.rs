@@ -139,8 +139,8 @@ impl Pairs {
             return;
         };
         let hypervisor = self.lab.hypervisor();
-        if let Some(stamp) = outgoing.stamp {
-            hypervisor.stamp(outgoing.vm, stamp, self.now, &mut self.buffer);
+        if outgoing.is_stamped() {
+            hypervisor.stamp(&outgoing, self.now, &mut self.buffer);
         }
         let frame = &self.buffer[..outgoing.length];
         let written = hypervisor.fabric().write(self.now, outgoing.vm, frame);

@@ -6,7 +6,7 @@ use super::obstacle::{Ends, TOO_LARGE};
 use super::*;
 use crate::experiment::{Experiment, FlowPlan};
 use crate::fabric::PortState;
-use crate::hypervisor::{Command, Outgoing, Phase, Stamp, Step};
+use crate::hypervisor::{Command, Outgoing, Phase, Step};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
 use crate::record::{Member, Why};
@@ -44,7 +44,7 @@ fn send_to(hypervisor: &mut Hypervisor<Switch>, target: VmId, fate_of: impl Fn(V
         let Step::Send(Outgoing {
             vm,
             length,
-            stamp: Some(Stamp::Ping(ping)),
+            ping: Some(ping),
             ..
         }) = step
         else {

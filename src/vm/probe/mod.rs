@@ -423,6 +423,7 @@ impl Vm {
 
     /// Records when the frame of `ping` was written. Returns when it was due, and from when on nothing but the tool delayed
     /// it: that, and the time on top that its neighbour took to answer. `None` if it is stamped already.
+    #[inline(always)]
     pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<(Instant, Instant)> {
         self.session_mut(ping.session)?
             .stamp_sent(ping.sequence, at)

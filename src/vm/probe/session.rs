@@ -155,6 +155,7 @@ impl Session {
 
     /// Records when the ping left, and returns when it was due and from when on nothing but the tool delayed it; the first
     /// stamp counts.
+    #[inline(always)]
     pub(in crate::vm) fn stamp_sent(
         &mut self,
         sequence: u64,
