@@ -234,6 +234,13 @@ impl Experiment {
             (phase.misbehaviours, phase.misbehaviours_elsewhere) = (own, elsewhere);
             phase.moves.retain(|each| is_own(each.vm));
         }
+        let instruments = std::mem::take(&mut self.instruments).into_iter();
+        self.instruments = match rank.count() {
+            1 => instruments.collect(),
+            _ => instruments
+                .filter_map(|instrument| instrument.numbered(rank.number()))
+                .collect(),
+        };
         // All together have no more requests under way than one process has.
         self.resolution.first = self.resolution.first.map(|first| FindNeighbours {
             outstanding: (first.outstanding / rank.count()).max(1),
@@ -320,9 +327,12 @@ impl Experiment {
             let why = "each rank would listen there";
             return Err(refused("--control and --metrics", why));
         }
-        if let Some(instrument) = self.instruments.first() {
-            let what = format!("--{}", instrument.kind());
-            return Err(refused(&what, "each rank would write there"));
+        if let Some(shared) =
+            (self.instruments.iter()).find(|one| (*one).clone().numbered(0).is_none())
+        {
+            let what = format!("--{}", shared.kind());
+            let why = "each rank would write there; expected a file with {} in its name, for the number of the rank";
+            return Err(refused(&what, why));
         }
         if self.lab.prepared == Prepared::Nothing
             && self.phases.iter().any(|phase| !phase.moves.is_empty())

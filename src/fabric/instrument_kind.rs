@@ -184,6 +184,19 @@ impl InstrumentConfig {
         &self.to
     }
 
+    /// The same for one of several processes: in the name of its file `{}` stands for `number`. `None` if all would write to one
+    /// place.
+    pub fn numbered(self, number: u32) -> Option<InstrumentConfig> {
+        let to = match &self.to {
+            WriteTo::File(path) => {
+                let name = path.to_str().filter(|name| name.contains("{}"))?;
+                WriteTo::File(name.replace("{}", &number.to_string()).into())
+            }
+            WriteTo::Client | WriteTo::StandardOutput | WriteTo::StandardError => return None,
+        };
+        Some(InstrumentConfig { to, ..self })
+    }
+
     /// The number of files of a ring; 1 if it is none.
     pub const fn files(&self) -> u32 {
         self.files

@@ -20,10 +20,10 @@ use crate::lab::{Finished, Lab, TAP_REACTOR, succeed, wait_until};
 
 /// A frame as tshark reads it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Frame {
+pub struct Frame {
     /// Nanoseconds since 1970.
     nanos: u64,
-    interface: String,
+    pub interface: String,
     is_inbound: bool,
     captured: usize,
     comment: String,
@@ -38,7 +38,8 @@ fn tshark(file: &Path, arguments: &[&str]) -> String {
     )
 }
 
-fn read(file: &Path) -> Vec<Frame> {
+/// The frames of a capture.
+pub fn read(file: &Path) -> Vec<Frame> {
     let fields = [
         "frame.time_epoch",
         "frame.interface_name",

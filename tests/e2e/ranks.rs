@@ -11,7 +11,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tap_reactor::time::{Clock, MonotonicClock};
+use tempfile::TempDir;
 
+use crate::capture::read;
 use crate::lab::{Finished, Lab, RemovedName, Running, TAP_REACTOR, number, wait_until};
 
 /// Kills of ranks, where the environment does not say how many.
@@ -287,6 +289,30 @@ fn the_lab_of_ranks_is_in_the_namespace_that_was_chosen_and_goes_with_them() {
 }
 
 #[test]
+fn each_rank_writes_a_capture_of_its_own_vms() {
+    let lab = Lab::new();
+    let folder = TempDir::new().expect("a directory");
+    let file = |name: &str| folder.path().join(name);
+    let words = "--vms 4 --ping ring --count 5 --resolve static --json";
+    let name = file("lab-{}.pcapng");
+    let run = lab.tap_reactor(&format!("--cores 2 {words} --capture {}", name.display()));
+    let report = run.expect_status(0).json();
+    for rank in 0..2 {
+        let capture = file(&format!("lab-{rank}.pcapng"));
+        let frames = read(&capture);
+        let own = [2 * rank, 2 * rank + 1].map(|vm| format!("tap{vm}"));
+        // Of ten pings each of its VMs sees the request and the reply, at either end.
+        assert_eq!(frames.len(), 40, "rank {rank}");
+        for frame in frames {
+            assert!(own.contains(&frame.interface), "rank {rank}: {frame:?}");
+        }
+        let row = &report["recordings"][rank];
+        assert_eq!(row["records"], 40);
+        assert_eq!(row["file"].as_str(), capture.to_str());
+    }
+}
+
+#[test]
 fn what_several_cores_cannot_do_is_refused_before_anything_is_started() {
     let lab = Lab::new();
     lab.expect_refusals(&[
@@ -302,6 +328,10 @@ fn what_several_cores_cannot_do_is_refused_before_anything_is_started() {
         (
             "--cores 2 --ping ring --control lab.sock",
             "--control and --metrics cannot be used with several ranks",
+        ),
+        (
+            "--cores 2 --ping ring --capture lab.pcapng",
+            "--capture cannot be used with several ranks: each rank would write there; expected a file with {} in its name",
         ),
         ("--cores 2 --sweep vms=2,4", "cannot be used with --cores"),
         (

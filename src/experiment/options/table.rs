@@ -699,7 +699,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .details(
             "For Wireshark and tshark: an interface for each VM, and a comment for each frame that says what it means in \
              the run, such as 'ping 3 of vm0 → vm9: no answer in time'. A pipe or a FIFO is read while the run goes on. With -, \
-             the report goes to standard error.",
+             the report goes to standard error. Each of several ranks writes a file, with its number in place of {} in the name.",
         ),
     value("capture-comments", "on|off", OneOf(&["on", "off"]))
         .place(Output, Scope::Output)
@@ -734,7 +734,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("Write every event to a file, one JSON object a line")
         .details(
             "The events that -v tells of: VM, flow, ping, time and kind. 'schema trace' prints what a line may have. - is \
-             standard output, as for --capture.",
+             standard output, and {} the number of a rank, as for --capture.",
         ),
     value("control", "PATH|tcp:ADDR:PORT", Path)
         .place(Output, Scope::Output)
