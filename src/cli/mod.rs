@@ -32,7 +32,7 @@ use structopt::clap::ArgMatches;
 use tap_reactor::control;
 use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{
-    self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
+    self, Experiment, Origin, Processes, Scenario, Setting, SettingError, Settings,
 };
 use tap_reactor::fabric::WriteTo;
 use tap_reactor::report::{
@@ -172,7 +172,7 @@ fn run_request(
     let is_dry_run = given.switch("dry-run")?;
     let place = Place::find(&given)?;
     let Some(setting) = given.get("sweep") else {
-        let (experiment, output) = runs.plan(&given)?;
+        let (experiment, output) = runs.plan(&given, place.processes())?;
         let experiment = match place {
             Place::Alone => experiment,
             Place::Rank(rank, sharing, meet) => ranks::part(experiment, rank, sharing, meet)?,
@@ -194,7 +194,7 @@ fn run_request(
     };
     let axis = Axis::new(setting, &given)?;
     let planned = axis.of_runs(&given)?.into_iter().map(|of_run| {
-        let planned = runs.plan(&of_run);
+        let planned = runs.plan(&of_run, Processes::One);
         planned.map_err(|error| setting.error(error).into())
     });
     let planned = planned.collect::<Result<Vec<_>, UsageError>>()?;
@@ -220,15 +220,19 @@ struct Runs {
 }
 
 impl Runs {
-    /// Plans the run that has the flags `given`.
+    /// Plans the run that has the flags `given`, of which this machine has `processes`.
     ///
     /// # Errors
     /// With one line that says what was wrong and what is expected.
-    fn plan(&self, given: &Settings) -> Result<(Experiment, Output), UsageError> {
+    fn plan(
+        &self,
+        given: &Settings,
+        processes: Processes,
+    ) -> Result<(Experiment, Output), UsageError> {
         let scenario = self.file.clone().overlaid(&given.of_experiment());
         let experiment = match given.switch("dry-run")? {
-            true => experiment::draft(&scenario)?,
-            false => experiment::plan(&scenario)?,
+            true => experiment::draft(&scenario, processes)?,
+            false => experiment::plan_for(&scenario, processes)?,
         };
         let reports = files::destinations(&scenario.settings, &self.inputs, check_file)?;
         let (json, quiet) = (given.switch("json")?, given.switch("quiet")?);

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitStatus;
 
-use tap_reactor::experiment::{Experiment, Meet, Settings};
+use tap_reactor::experiment::{Experiment, Meet, Processes, Settings};
 use tap_reactor::ranks::seal::hex;
 use tap_reactor::ranks::{MAX_RANKS, Rank, Surroundings};
 use tap_reactor::system::{
@@ -68,6 +68,16 @@ pub fn other_rank() -> Option<u32> {
 }
 
 impl Place {
+    /// The processes of the plan that are on this machine, and that it is to be made sure of that there is room for: the launcher
+    /// does that for all of its ranks, before they are there.
+    pub(super) const fn processes(&self) -> Processes {
+        match self {
+            Place::Alone => Processes::One,
+            Place::Rank(rank, ..) => Processes::Rank(*rank),
+            Place::Launcher(ranks) => Processes::All(*ranks),
+        }
+    }
+
     /// The place that `given` flags and the environment say.
     ///
     /// # Errors
@@ -185,6 +195,7 @@ pub(super) fn part(
         _ => None,
     };
     let mut part = experiment.of_rank(rank, sharing, meet)?;
+    part.check_room()?;
     if let (NetnsChoice::Private, Some(_), Some(name)) = (&part.lab.netns, &part.lab.outside, name)
     {
         part.lab.netns = NetnsChoice::Named(name);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use structopt::clap::ArgMatches;
 use tap_reactor::experiment::options::{Kind, settings as variable};
-use tap_reactor::experiment::{Experiment, Origin, Setting, Settings, describe};
+use tap_reactor::experiment::{Experiment, Origin, Processes, Setting, Settings, describe};
 use tap_reactor::lab::Lab;
 use tap_reactor::record::DropReason;
 use tap_reactor::report::{
@@ -250,7 +250,8 @@ impl Trials {
             file,
             inputs: Vec::new(),
         };
-        runs.plan(&given).map(|(experiment, _)| experiment)
+        runs.plan(&given, Processes::One)
+            .map(|(experiment, _)| experiment)
     }
 }
 

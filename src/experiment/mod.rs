@@ -12,9 +12,9 @@ mod settings;
 
 pub use self::describe::{describe, describe_ranks, neighbours};
 pub use self::expected::Expected;
-pub use self::part::{Meet, Owners, Part, Pin, PlanHash};
+pub use self::part::{Meet, Owners, Part, Pin, PlanHash, Processes};
 pub use self::plan::{
-    BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Listen, MOST_PINGS, draft, plan,
+    BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Listen, MOST_PINGS, draft, plan, plan_for,
 };
 pub use self::scenario::Scenario;
 pub(crate) use self::settings::span;

@@ -63,6 +63,32 @@ impl Owners {
     }
 }
 
+/// The processes of a plan that are on this machine, which has to have room for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Processes {
+    /// The only one.
+    #[default]
+    One,
+    /// All, so many ranks.
+    All(u32),
+    /// One rank of several.
+    Rank(Rank),
+}
+
+impl Processes {
+    /// Returns how many of so many VMs, of which some are pinned, are on this machine.
+    pub(super) fn vms_of(self, vms: u32, pins: &[Pin]) -> u32 {
+        match self {
+            Processes::One | Processes::All(_) => vms,
+            Processes::Rank(rank) => {
+                let owners = Owners::new(vms, rank.count(), pins.to_vec());
+                let own = owners.vms_of(rank.number());
+                own.iter().map(|range| range.end - range.start).sum()
+            }
+        }
+    }
+}
+
 /// The part of a plan that one rank runs, beside what its fields say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mio::Interest;
 
 pub use self::gather::Gathered;
+use self::gather::Gathering;
 use self::sockets::{Connecting, accept, receive, send};
 use super::{LabError, Observer};
 use crate::experiment::{Meet, Part};
@@ -38,6 +39,8 @@ pub(super) struct Meeting {
     /// The reason why the run ends before its time, if something failed.
     failed: Option<String>,
     is_delivered: bool,
+    /// At rank 0, once it has measured all that it will: what was told by it and the others.
+    gathering: Option<Gathering>,
     /// What is to be told to the user.
     told: Vec<String>,
 }
@@ -107,6 +110,7 @@ impl Meeting {
             is_stopped: false,
             failed: None,
             is_delivered: false,
+            gathering: None,
             told: Vec::new(),
         })
     }
@@ -121,6 +125,10 @@ impl Meeting {
                         continue;
                     };
                     let is_open = receive(socket, |now, bytes| leader.handle(now, id, bytes));
+                    // Before the next one is read: there is never more than a document or two.
+                    if let Some(gathering) = &mut self.gathering {
+                        gathering.take_in(leader);
+                    }
                     if !is_open {
                         sockets.remove(&id);
                         leader.handle_end(id);

@@ -55,6 +55,8 @@ pub struct Leader {
     has_failed: bool,
     /// All documents are here that come.
     is_complete: bool,
+    /// The ranks whose documents are here, by index, and were not taken yet.
+    whole: VecDeque<usize>,
 }
 
 /// What rank 0 waits for until some time.
@@ -106,8 +108,8 @@ pub struct Delivery {
     pub host: String,
     /// Its clock.
     pub clock: ClockOffset,
-    /// The document; `None` if the rank was gone before.
-    pub document: Option<String>,
+    /// The document.
+    pub document: String,
 }
 
 impl Leader {
@@ -132,6 +134,7 @@ impl Leader {
             is_stopped: false,
             has_failed: false,
             is_complete: false,
+            whole: VecDeque::new(),
         };
         // A single rank has met already.
         leader.look_for_all();
@@ -348,6 +351,7 @@ impl Leader {
                 other.document.push_str(&part);
                 other.is_whole = is_last;
                 if is_last {
+                    self.whole.push_back(index);
                     self.say(id, &Message::Taken);
                     self.look_for_documents();
                 }
@@ -437,16 +441,17 @@ impl Leader {
         }
     }
 
-    /// What the others have measured.
-    pub fn deliveries(&mut self) -> Vec<Delivery> {
-        let ranks = self.ranks.iter_mut().zip(1..);
-        let delivery = |(other, rank): (&mut Other, u32)| Delivery {
-            rank,
+    /// What one of the others has measured, which is not kept here any longer: of each that has told it all, in the order in which
+    /// they have.
+    pub fn next_delivery(&mut self) -> Option<Delivery> {
+        let index = self.whole.pop_front()?;
+        let other = self.ranks.get_mut(index)?;
+        Some(Delivery {
+            rank: index as u32 + 1,
             host: other.host.clone(),
             clock: other.clock.unwrap_or_default(),
-            document: other.is_whole.then(|| std::mem::take(&mut other.document)),
-        };
-        ranks.map(delivery).collect()
+            document: std::mem::take(&mut other.document),
+        })
     }
 
     /// The next event.

@@ -75,6 +75,15 @@ impl Latency {
         self.moments = Moments::default();
     }
 
+    /// Takes every value out. What is left has no room for any, and takes no memory.
+    pub(crate) fn take(&mut self) -> Latency {
+        let nothing = Latency {
+            counts: Box::default(),
+            moments: Moments::default(),
+        };
+        std::mem::replace(self, nothing)
+    }
+
     /// Takes in every value of `other`.
     pub fn merge(&mut self, other: &Latency) {
         if other.moments.count() > 0 {

@@ -94,7 +94,7 @@ pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
     check_one_experiment,
 };
-pub use ranks::{RankDocument, RankPart, RankReport, merge_ranks};
+pub use ranks::{RankDocument, RankPart, RankParts, RankReport};
 pub use recordings::recording_notes;
 pub(crate) use schema::schema_settings;
 pub use schema::{comparison_schema_json, line_schema_json, schema_json, search_schema_json};

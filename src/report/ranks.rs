@@ -130,9 +130,55 @@ pub struct RankPart {
     pub document: RankDocument,
 }
 
-/// The report of several ranks as one process would have made it, and what was amiss in them. Counts and histograms add up;
-/// times do not, since all ran at once. Nothing of no ranks.
-pub fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
+/// What ranks have told, gathered as it comes. Of each rank but the first only what can't be told before all have come is kept:
+/// flows, rows, what became of pings; histograms and seconds are added up at once, and take as much as those of one rank.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RankParts(Vec<RankPart>);
+
+impl RankParts {
+    /// Begins with what the first rank has told.
+    pub fn new(first: RankPart) -> RankParts {
+        RankParts(vec![first])
+    }
+
+    /// Adds what another rank has told.
+    pub fn add(&mut self, mut part: RankPart) {
+        if let Some(first) = self.0.first_mut() {
+            part.give_histograms_to(first);
+        }
+        self.0.push(part);
+    }
+
+    /// The report of all ranks as one process would have made it, and what was amiss in them. Counts and histograms add up;
+    /// times do not, since all ran at once.
+    pub fn merge(self) -> Option<(Report, Vec<String>)> {
+        let RankParts(mut parts) = self;
+        parts.sort_by_key(|part| part.rank);
+        merge_ranks(parts)
+    }
+}
+
+impl RankPart {
+    fn give_histograms_to(&mut self, first: &mut RankPart) {
+        let (document, ours) = (&mut self.document, &mut first.document);
+        for metric in Metric::ALL.iter().copied() {
+            let theirs = document.report.histograms[metric].take();
+            ours.report.histograms[metric].merge(&theirs);
+        }
+        let mut phases = std::mem::take(&mut document.phases).into_iter();
+        for (known, phase) in ours.phases.iter_mut().zip(&mut phases) {
+            for (metric, histogram) in phase.histograms.iter() {
+                known.histograms[metric].merge(histogram);
+            }
+        }
+        ours.phases.extend(phases);
+        let seconds = std::mem::take(&mut document.report.seconds);
+        add_seconds(&mut ours.report.seconds, seconds);
+    }
+}
+
+/// The report of ranks whose histograms and seconds the first has.
+fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     explain_losses(&mut parts);
     let mut amiss = Vec::new();
     for part in &parts {
@@ -176,7 +222,6 @@ pub fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
         memory.rss_bytes = each().map(|memory| memory.rss_bytes).sum();
         memory.peak_bytes = each().map(|memory| memory.peak_bytes).sum();
     }
-    merged.seconds = seconds(&reports);
     merged.misbehaviours = misbehaviours;
     merged.marks = marks::of_ranks(&reports.iter().collect::<Vec<_>>());
     let untold = reports.iter().map(|report| report.marks_untold).max();
@@ -315,14 +360,12 @@ fn phases(parts: &[RankPart]) -> Vec<PhaseReport> {
         if phase.totals.sent > 0 {
             phase.nothing_sent = None;
         }
-        phase.summaries = PerMetric::from_fn(|metric| {
-            let mut all = Latency::default();
-            let each = parts
-                .iter()
-                .filter_map(|part| part.document.phases.get(number));
-            each.for_each(|phase| all.merge(&phase.histograms[metric]));
-            all.summary()
-        });
+        let histograms = parts
+            .iter()
+            .find_map(|part| part.document.phases.get(number));
+        if let Some(PhaseHistograms { histograms }) = histograms {
+            phase.summaries = PerMetric::from_fn(|metric| histograms[metric].summary());
+        }
         // Of a rank that has sent something, if there is one.
         let judged = of_ranks.iter().filter(|each| each.totals.sent > 0);
         let worst = judged.max_by(|one, other| {
@@ -340,12 +383,13 @@ fn phases(parts: &[RankPart]) -> Vec<PhaseReport> {
     merged.collect()
 }
 
-/// The seconds, which began everywhere at once.
-fn seconds(reports: &[Report]) -> Vec<SecondReport> {
-    let mut all: BTreeMap<u64, SecondReport> = BTreeMap::new();
-    for second in reports.iter().flat_map(|report| &report.seconds) {
+/// Adds the seconds of a rank, which began everywhere at once.
+fn add_seconds(known: &mut Vec<SecondReport>, seconds: Vec<SecondReport>) {
+    let each = std::mem::take(known).into_iter();
+    let mut all: BTreeMap<u64, SecondReport> = each.map(|of| (of.start_ns, of)).collect();
+    for second in seconds {
         let Some(known) = all.get_mut(&second.start_ns) else {
-            all.insert(second.start_ns, second.clone());
+            all.insert(second.start_ns, second);
             continue;
         };
         known.length_ns = known.length_ns.max(second.length_ns);
@@ -355,7 +399,7 @@ fn seconds(reports: &[Report]) -> Vec<SecondReport> {
         (known.rtt, known.rtt_ns) = both(&known.rtt, &second.rtt);
         (known.response, known.response_ns) = both(&known.response, &second.response);
     }
-    all.into_values().collect()
+    known.extend(all.into_values());
 }
 
 fn both(one: &SparseLatency, other: &SparseLatency) -> (SparseLatency, LatencySummary) {
@@ -389,6 +433,29 @@ mod tests {
                 report,
                 misbehaviours_elsewhere: 0,
             },
+        }
+    }
+
+    /// What comes of parts of which the first is rank 0, and the others come in another order than that of their ranks.
+    fn merge_ranks(parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
+        let mut parts = parts.into_iter();
+        let mut gathered = RankParts::new(parts.next()?);
+        parts.rev().for_each(|part| gathered.add(part));
+        gathered.merge()
+    }
+
+    #[test]
+    fn of_ranks_that_have_come_no_histogram_and_no_second_is_kept() {
+        let mut gathered = RankParts::new(part(0, fixtures::whole()));
+        for rank in 1..5 {
+            gathered.add(part(rank, fixtures::slower(3)));
+        }
+        let RankParts(parts) = &gathered;
+        for RankPart { document, .. } in &parts[1..] {
+            assert!(document.phases.is_empty() && document.report.seconds.is_empty());
+            for (_, histogram) in document.report.histograms.iter() {
+                assert_eq!(*histogram, histogram.clone().take());
+            }
         }
     }
 

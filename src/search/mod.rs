@@ -238,23 +238,38 @@ impl Search {
         bounds
     }
 
-    /// The least load that is of no use, because the tool was the limit, or something disturbed it each time.
+    /// The least load that is of no use, because the tool was the limit, or something disturbed it each time of the last ones:
+    /// a shorter trial may have told of it.
     fn ceiling(&self) -> Option<usize> {
-        let useless = self.trials.iter().filter(|trial| {
-            let tries = match trial.verdict {
-                Verdict::Measured { .. } => return false,
-                Verdict::Limited(Some(reached)) if reached < trial.planned.load * FAR => 1,
-                Verdict::Limited(_) => LIMITED,
-                Verdict::Disturbed => DISTURBED,
-            };
-            let mut same = self
-                .trials
-                .iter()
-                .filter(|other| other.planned.step == trial.planned.step);
-            let is_useless = |other: &&Trial| !matches!(other.verdict, Verdict::Measured { .. });
-            same.clone().all(|other| is_useless(&other)) && same.nth(tries - 1).is_some()
+        let steps = self.trials.iter().map(|trial| trial.planned.step);
+        steps.filter(|step| self.is_useless(*step)).min()
+    }
+
+    fn is_useless(&self, step: usize) -> bool {
+        let latest = self.trials.iter().rev();
+        let mut latest = latest.filter(|trial| trial.planned.step == step);
+        let tries = match latest.clone().next().map(|trial| &trial.verdict) {
+            Some(Verdict::Measured { .. }) | None => return false,
+            Some(Verdict::Limited(Some(reached))) if *reached < self.ladder.at(step) * FAR => 1,
+            Some(Verdict::Limited(_)) => LIMITED,
+            Some(Verdict::Disturbed) => DISTURBED,
+        };
+        let is_useless = |trial: &Trial| !matches!(trial.verdict, Verdict::Measured { .. });
+        (0..tries).all(|_| latest.next().is_some_and(is_useless))
+    }
+
+    /// The greatest load that the tool has come to in the trials at `step`, if it was the limit there.
+    fn reached_at(&self, step: usize) -> Option<usize> {
+        let at = self
+            .trials
+            .iter()
+            .filter(|trial| trial.planned.step == step);
+        let reached = at.filter_map(|trial| match trial.verdict {
+            Verdict::Limited(reached) => reached,
+            Verdict::Measured { .. } | Verdict::Disturbed => None,
         });
-        useless.map(|trial| trial.planned.step).min()
+        let most = reached.max_by(f64::total_cmp)?;
+        Some(self.ladder.below(most))
     }
 
     /// The load to try for `target` next, which has the bounds `known`, where a coarser one has `before`; `None` if there is
@@ -289,13 +304,12 @@ impl Search {
                     near.min(self.carried_at(upper)).min(top)
                 }
             }),
-            (None, None) => Some(
-                before
-                    .lower
-                    .or(before.upper)
-                    .unwrap_or_else(|| self.guess(end))
-                    .min(top),
-            ),
+            (None, None) => Some(match before.lower.or(before.upper) {
+                Some(step) if step <= top => step,
+                // What shorter trials have told of is too much for the tool.
+                Some(_) => self.reached_at(end).unwrap_or(top).min(top),
+                None => self.guess(end).min(top),
+            }),
         }
     }
 

@@ -121,6 +121,41 @@ fn what_something_disturbs_is_tried_again_and_no_loss() {
     assert_eq!((finding.lower, finding.upper), (None, None));
 }
 
+/// A search on a network that carries everything, by a tool that fails as `is_limited` says of the load, the seconds, and how many
+/// trials at that load were valid so far.
+fn run_tiring(is_limited: impl Fn(f64, f64, usize) -> bool) -> Search {
+    let goals = vec!["rate: loss=0, initial=100ms, sum=4s".parse().unwrap()];
+    let mut search = Search::new(goals, ladder(), true);
+    let mut valid = vec![0; ladder().last() + 1];
+    for _ in 0..300 {
+        let Some(planned) = search.next() else {
+            return search;
+        };
+        let seconds = planned.duration.as_secs_f64();
+        let verdict = if is_limited(planned.load, seconds, valid[planned.step]) {
+            Verdict::Limited(Some(planned.load.min(200_000.0)))
+        } else {
+            valid[planned.step] += 1;
+            let good = vec![true];
+            Verdict::Measured { good, loss: 0.0 }
+        };
+        search.record(planned, verdict);
+    }
+    panic!("the search does not end");
+}
+
+#[test]
+fn a_search_ends_where_the_tool_keeps_up_for_a_short_while_only() {
+    let search = run_tiring(|load, seconds, _| load > 200_000.0 * (2.0 - seconds));
+    let finding = search.findings()[0];
+    assert_eq!((finding.upper, finding.ending), (None, Ending::Tool));
+    let lower = finding.lower.unwrap();
+    assert!((190_000.0..=200_000.0).contains(&lower), "{finding:?}");
+    // Or at times.
+    let search = run_tiring(|load, _, valid| load > 200_000.0 && valid > 0);
+    assert_eq!(search.findings()[0].ending, Ending::Tool);
+}
+
 #[test]
 fn what_is_counted_grows_from_the_least() {
     let ladder = Ladder::new(&(1.0..=10_000.0), 0.01, true).unwrap();

@@ -34,6 +34,7 @@ mod ranks;
 mod raw_socket;
 mod refusals;
 mod report;
+mod rfc2889;
 mod rights;
 mod routes;
 mod saved;

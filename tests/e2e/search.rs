@@ -225,41 +225,6 @@ fn what_can_not_be_searched_for_is_told_before_anything_is_touched() {
     }
 }
 
-/// Makes the bridge br0, whose table holds so many addresses (`IFLA_BR_FDB_MAX_LEARNED`, which older `ip` does not know).
-const BRIDGE_OF_CAPACITY: &str = "
-import socket, struct, sys
-def attribute(kind, data):
-    return struct.pack('HH', 4 + len(data), kind) + data + bytes(-len(data) % 4)
-data = attribute(1, struct.pack('I', 0)) + attribute(49, struct.pack('I', int(sys.argv[1])))
-info = attribute(1, b'bridge\\0') + attribute(2 | 0x8000, data)
-body = struct.pack('BxHiII', 0, 0, 0, 1, 1) + attribute(3, b'br0\\0') + attribute(18, info)
-kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-kernel.send(struct.pack('IHHII', 16 + len(body), 16, 0x605, 1, 0) + body)
-sys.exit(-struct.unpack_from('i', kernel.recv(4096), 16)[0])
-";
-
-#[test]
-fn a_bridge_caches_as_many_addresses_as_it_was_given_room_for() {
-    let file = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/scripts/experiments/rfc2889/address-caching-capacity.toml"
-    );
-    let goal = "vms:floods.unknown_unicast.frames=0,final=100ms,sum=100ms";
-    for capacity in [7, 33] {
-        let lab = Lab::new();
-        lab.run(&["python3", "-c", BRIDGE_OF_CAPACITY, &capacity.to_string()])
-            .expect_status(0);
-        lab.ip("link set br0 up");
-        let words = format!(
-            "search {file} --goal {goal} --range 2..64 --netns host --join br0 --subnet 10.77.0.0/16 --json"
-        );
-        let run = lab.tap_reactor(&words).expect_status(0);
-        let report: Value = serde_json::from_str(&run.stdout).unwrap();
-        let expected = (f64::from(capacity), f64::from(capacity + 1));
-        assert_eq!(bounds(&report, 0), expected, "{report}");
-    }
-}
-
 #[test]
 fn what_is_flooded_is_a_goal_only_where_it_is_counted() {
     let words = "search --vms 2 --ping vm0:vm1 --goal rate:floods.broadcast.frames=0";

@@ -14,7 +14,7 @@ use super::size::Size;
 use super::vms::Group;
 use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings};
-use crate::experiment::{FlowPlan, IpVersion, Membership, VmDefaults, VmPlan};
+use crate::experiment::{FlowPlan, IpVersion, Membership, Processes, VmDefaults, VmPlan};
 use crate::load::{Pattern, Population, Selection, Target};
 use crate::system::LabConfig;
 use crate::vm::{ProbeKind, VmId};
@@ -36,16 +36,24 @@ pub(super) struct PlanContext<'a> {
     pub(super) most_flows: usize,
     /// Bytes of memory that are free, if that is known.
     pub(super) free_memory: Option<u64>,
+    /// The processes that have to have room in it.
+    pub(super) processes: Processes,
+    /// How many of the VMs they have.
+    pub(super) own_vms: u32,
 }
 
 impl PlanContext<'_> {
     /// Makes sure that so many flows and phases have room.
     pub(super) fn check_size(&self, flows: u64, phases: usize) -> Result<(), SettingError> {
+        let is_divided = matches!(self.processes, Processes::Rank(_));
+        let (flows, undivided) = if is_divided { (0, flows) } else { (flows, 0) };
         let size = Size {
-            vms: self.vms.len() as u64,
+            vms: u64::from(self.own_vms),
             are_simulated: self.are_simulated,
             flows,
+            undivided,
             phases: phases as u64,
+            processes: self.processes,
         };
         size.check(self.free_memory)
     }

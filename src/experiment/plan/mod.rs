@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use super::effective::effective;
 use super::scenario::Scenario;
 use super::settings::{Origin, Setting, SettingError, Settings};
-use super::{Experiment, FlowPlan, StreamPlan};
+use super::{Experiment, FlowPlan, Processes, StreamPlan};
 use crate::hypervisor::AttributeLoss;
 use crate::load::Target;
 use crate::system::{
@@ -76,21 +76,39 @@ const TOLD_FLOWS: usize = 500_000;
 /// With the setting that can't be, where it was written, and what is expected. When the plan has no room in the memory that
 /// is free.
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
-    plan_flows(scenario, usize::MAX, &Surroundings::of_this_machine())
+    plan_for(scenario, Processes::One)
+}
+
+/// As [`plan`], of which this machine has `processes`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_for(scenario: &Scenario, processes: Processes) -> Result<Experiment, SettingError> {
+    plan_flows(
+        scenario,
+        usize::MAX,
+        &Surroundings::of_this_machine(processes),
+    )
 }
 
 /// Makes a draft to describe, not to run: of more than half a million flows it lists the first only.
 ///
 /// # Errors
-/// As [`plan`].
-pub fn draft(scenario: &Scenario) -> Result<Experiment, SettingError> {
-    plan_flows(scenario, TOLD_FLOWS, &Surroundings::of_this_machine())
+/// As [`plan_for`].
+pub fn draft(scenario: &Scenario, processes: Processes) -> Result<Experiment, SettingError> {
+    plan_flows(
+        scenario,
+        TOLD_FLOWS,
+        &Surroundings::of_this_machine(processes),
+    )
 }
 
 /// The facts of a machine that a plan depends on.
 struct Surroundings {
     /// Bytes of memory, if they are known.
     free_memory: Option<u64>,
+    /// The processes that have to have room in it.
+    processes: Processes,
     /// Looks up a bridge that exists.
     find_bridge: fn(&NetnsChoice, &str) -> Result<ExistingBridge, SystemError>,
     /// Looks up an interface that exists.
@@ -102,9 +120,10 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    fn of_this_machine() -> Surroundings {
+    fn of_this_machine(processes: Processes) -> Surroundings {
         Surroundings {
             free_memory: available_bytes(),
+            processes,
             find_bridge: ExistingBridge::find,
             find_link: ExistingLink::find,
             find_port: ExistingLink::find_in,
@@ -169,6 +188,7 @@ fn plan_flows(
     if let Some(setting) = settings.get("dont-fragment").filter(|_| may_fragment) {
         return Err(setting.error("cannot be used with --allow-fragmentation"));
     }
+    let pins = vms::pins(&groups)?;
     let context = PlanContext {
         may_fragment,
         subnet,
@@ -181,6 +201,8 @@ fn plan_flows(
         are_simulated: is_simulated,
         most_flows,
         free_memory: surroundings.free_memory,
+        processes: surroundings.processes,
+        own_vms: surroundings.processes.vms_of(count, &pins),
     };
     context.check_size(0, 0)?;
     let (flows, streams, mut phases, serve) = phases::phases(scenario, &context)?;
@@ -245,7 +267,7 @@ fn plan_flows(
         splits_path,
         is_one_way: settings.switch("one-way")?,
         listen,
-        pins: vms::pins(&groups)?,
+        pins,
         part: None,
         effective: Scenario::default(),
     };

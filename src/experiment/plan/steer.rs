@@ -9,7 +9,7 @@ use super::flows::PlanContext;
 use super::vms::{check_number, groups, starting_at};
 use super::{impairments, ipv6, misbehaviours, moves, phases, subnet, vlan};
 use crate::experiment::settings::{SettingError, Settings};
-use crate::experiment::{AddressPlan, Experiment, FlowPlan, VmPlan};
+use crate::experiment::{AddressPlan, Experiment, FlowPlan, Processes, VmPlan};
 use crate::fabric::Rule;
 use crate::hypervisor::{PlannedMisbehaviour, PlannedMove, Relocation};
 use crate::load::Pacing;
@@ -244,6 +244,8 @@ impl Experiment {
             are_simulated: self.is_simulated,
             most_flows: usize::MAX,
             free_memory,
+            processes: Processes::One,
+            own_vms: self.vms.len() as u32,
         })
     }
 }

@@ -9,6 +9,7 @@ use crate::wire::MacAddr;
 /// No memory to fill, and some bridges.
 const NO_MACHINE: Surroundings = Surroundings {
     free_memory: None,
+    processes: Processes::One,
     find_bridge: |_, name| {
         Ok(match name {
             "bare0" => ExistingBridge::example(name, 1500, 1, &[], None),
@@ -36,7 +37,7 @@ const NO_MACHINE: Surroundings = Surroundings {
 
 /// The plan that these flags make, `--name value` or `--switch`.
 fn flags(line: &str) -> Result<Experiment, String> {
-    flags_on(&Surroundings::of_this_machine(), line)
+    flags_on(&Surroundings::of_this_machine(Processes::One), line)
 }
 
 /// The same on a machine that has the bridges of [`NO_MACHINE`].

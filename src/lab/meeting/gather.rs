@@ -8,10 +8,10 @@ use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Command;
 use crate::load::{FlowId, Target};
-use crate::ranks::Gate;
 use crate::ranks::deadlines::DOCUMENTS;
+use crate::ranks::{Gate, Leader};
 use crate::reactor::End;
-use crate::report::{RankDocument, RankPart, Report, merge_ranks};
+use crate::report::{RankDocument, RankPart, RankParts, Report};
 use crate::system::{SystemError, host_name};
 use crate::time::{Clock, Instant, MonotonicClock, earliest};
 use crate::vm::VmId;
@@ -149,8 +149,11 @@ where
         let gathered = match &mut meeting.side {
             Side::First(leader, ..) => {
                 leader.deliver(MonotonicClock.now());
+                let mut gathering = Gathering::new(document);
+                gathering.take_in(leader);
+                meeting.gathering = Some(gathering);
                 self.deliver(&mut meeting);
-                whole(&mut meeting, document, report)
+                whole(&mut meeting, report)
             }
             Side::Other(connecting) => {
                 if let Some((member, _)) = &mut connecting.connected
@@ -194,40 +197,59 @@ where
     }
 }
 
-/// The report of all ranks that have told theirs, that of rank 0 first.
-fn whole(meeting: &mut Meeting, own: RankDocument, report: Report) -> Gathered {
-    let Side::First(leader, ..) = &mut meeting.side else {
-        return Gathered::Whole(Box::new(report), Vec::new());
-    };
-    let mut amiss = Vec::new();
-    let mut parts = vec![RankPart {
-        rank: 0,
-        host: host_name(),
-        clock: Default::default(),
-        document: own,
-    }];
-    for delivery in leader.deliveries() {
-        let document = delivery.document.map(|text| RankDocument::parse(&text));
-        match document {
-            Some(Ok(document)) => parts.push(RankPart {
-                rank: delivery.rank,
-                host: delivery.host,
-                clock: delivery.clock,
-                document,
+/// What all ranks have told so far, at rank 0.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    parts: RankParts,
+    /// The ranks of which it can't be read, and why.
+    unread: Vec<(u32, String)>,
+}
+
+impl Gathering {
+    fn new(own: RankDocument) -> Gathering {
+        Gathering {
+            parts: RankParts::new(RankPart {
+                rank: 0,
+                host: host_name(),
+                clock: Default::default(),
+                document: own,
             }),
-            Some(Err(error)) => amiss.push(format!(
-                "what rank {} has measured can't be read: {error}",
-                delivery.rank
-            )),
-            None => {}
+            unread: Vec::new(),
         }
     }
+
+    /// Takes in what has come to `leader`.
+    pub(super) fn take_in(&mut self, leader: &mut Leader) {
+        while let Some(delivery) = leader.next_delivery() {
+            match RankDocument::parse(&delivery.document) {
+                Ok(document) => self.parts.add(RankPart {
+                    rank: delivery.rank,
+                    host: delivery.host,
+                    clock: delivery.clock,
+                    document,
+                }),
+                Err(error) => self.unread.push((delivery.rank, error.to_string())),
+            }
+        }
+    }
+}
+
+/// The report of all ranks that have told theirs; `own` if it can't be had.
+fn whole(meeting: &mut Meeting, own: Report) -> Gathered {
+    let Some(mut gathering) = meeting.gathering.take() else {
+        return Gathered::Whole(Box::new(own), Vec::new());
+    };
+    gathering.unread.sort();
+    let unread = gathering.unread.into_iter();
+    let unread =
+        unread.map(|(rank, why)| format!("what rank {rank} has measured can't be read: {why}"));
+    let mut amiss: Vec<String> = unread.collect();
     amiss.extend(meeting.failed.take());
-    match merge_ranks(parts) {
+    match gathering.parts.merge() {
         Some((report, of_ranks)) => {
             amiss.extend(of_ranks);
             Gathered::Whole(Box::new(report), amiss)
         }
-        None => Gathered::Whole(Box::new(report), amiss),
+        None => Gathered::Whole(Box::new(own), amiss),
     }
 }

@@ -13,7 +13,7 @@ pub use ranks::meet;
 #[allow(unused_imports)]
 pub use vm::vm;
 
-use tap_reactor::experiment::{Scenario, describe, draft};
+use tap_reactor::experiment::{Processes, Scenario, describe, draft};
 use tap_reactor::wire::{
     Describe, DhcpReply, Dhcpv6Reply, EthernetFrame, IcmpMessage, LARGEST_FRAME, LinkHead,
     MAX_ASSOCIATIONS, MAX_CLASSLESS_ROUTES, Payload, ProbeHead, TcpSegment, UdpDatagram,
@@ -107,7 +107,7 @@ pub fn scenario(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    match Scenario::parse("fuzz.toml", text).and_then(|scenario| draft(&scenario)) {
+    match Scenario::parse("fuzz.toml", text).and_then(|scenario| draft(&scenario, Processes::One)) {
         Ok(experiment) => assert!(!describe(&experiment).is_empty()),
         Err(error) => {
             let error = error.to_string();

@@ -116,6 +116,6 @@ fn check(leader: &mut Leader, member: &mut Member, peer: PeerId, now: Instant) -
             );
         }
     }
-    assert!(leader.deliveries().len() == 1);
+    assert!(leader.next_delivery().is_some() && leader.next_delivery().is_none());
     events.contains(&Event::Met)
 }
