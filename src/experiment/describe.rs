@@ -448,7 +448,10 @@ fn transitions(out: &mut String, phase: &Phase) -> fmt::Result {
         } = planned;
         let times = match relocation.repeat {
             1 => String::new(),
-            repeat => format!(", {repeat} times there and back"),
+            repeat => {
+                let last = *after + relocation.every.saturating_mul(repeat - 1);
+                format!(", {repeat} times there and back, the last time after {last:?}")
+            }
         };
         let (to, announcement) = (&relocation.to, relocation.announcement);
         writeln!(

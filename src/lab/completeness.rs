@@ -23,7 +23,7 @@ const DROPS: [(DropReason, &str); 6] = [
     (DropReason::ReadFailed, "failed reads of a TAP"),
     (
         DropReason::TapQueue,
-        "frames that overflowed the queue of a TAP before they were read",
+        "frames that overflowed the queue of a port before they were read",
     ),
 ];
 

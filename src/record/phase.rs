@@ -1,7 +1,8 @@
 //! Records of each phase of a run.
 
-use super::{Latency, Metric, Scope, Totals};
+use super::{Connections, Latency, Metric, Scope, Totals};
 use crate::time::Instant;
+use crate::vm::ConnectionCounts;
 
 /// One part of a run: a warm-up, a step of a ramp, a phase of a scenario, or the whole of a simple run.
 ///
@@ -23,6 +24,8 @@ pub struct Phase {
     schedule: Schedule,
     /// Frames of streams were sent in it.
     has_streams: bool,
+    /// TCP connections that pings have opened in it.
+    connections: Option<Box<Connections>>,
     /// Time of the schedule and time of waiting of the phases that were merged into this one, in nanoseconds.
     merged: (u64, u64),
 }
@@ -77,6 +80,7 @@ impl Phase {
             ended: Instant::ZERO,
             schedule: Schedule::Open,
             has_streams: false,
+            connections: None,
             merged: (0, 0),
         }
     }
@@ -221,10 +225,28 @@ impl Phase {
         *busy = busy.saturating_add(nanos);
     }
 
+    /// TCP connections that pings have opened in it, and the most that were open at once in it; `None` if there are none.
+    pub fn connections(&self) -> Option<&Connections> {
+        self.connections.as_deref()
+    }
+
+    /// So much has happened to TCP connections, of which so many are open now.
+    pub(super) fn connections_changed(&mut self, counts: ConnectionCounts, open: u64) {
+        let connections = self.connections.get_or_insert_default();
+        connections.counts += counts;
+        connections.open = open;
+        connections.open_at_once = connections.open_at_once.max(open);
+    }
+
     /// Takes in another phase's figures, as if both had been one.
     pub(super) fn merge(&mut self, other: &Phase) {
         self.totals += other.totals;
         self.has_streams |= other.has_streams;
+        if let Some(theirs) = other.connections() {
+            let ours = self.connections.get_or_insert_default();
+            ours.counts += theirs.counts;
+            ours.open_at_once = ours.open_at_once.max(theirs.open_at_once);
+        }
         for (ours, theirs) in self.latencies.iter_mut().zip(&other.latencies) {
             ours.merge(theirs);
         }

@@ -457,6 +457,8 @@ impl Recorder {
         let is_counted = self.is_counted(now);
         let connections = self.connections.get_or_insert_default();
         connections.add(counts, is_counted);
+        let open = connections.open;
+        self.phase_at(now).connections_changed(counts, open);
     }
 
     /// The pings waited that many nanoseconds for VMs to get their addresses, and then began without `missing` of them.

@@ -7,8 +7,9 @@ use super::builder::Builder;
 use super::units::counted;
 use super::verdict::Evidence;
 use super::{
-    FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
-    Report, SecondReport, StreamName, Verdict, impairments, link_changes, losses, misbehaviours,
+    ConnectionReport, FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport,
+    PhaseReport, PlanReport, Report, SecondReport, StreamName, Verdict, impairments, link_changes,
+    losses, misbehaviours,
 };
 use crate::fabric::{ImpairmentCount, MisbehaviourRecord, Recording};
 use crate::load::FlowId;
@@ -190,6 +191,7 @@ impl PhaseReport {
             sent_per_s: per_second(phase.totals().sent, phase.elapsed()),
             rate_per_s: per_second(phase.totals().received, phase.elapsed()),
             totals: *phase.totals(),
+            connections: ConnectionReport::of(phase.connections(), phase.elapsed()),
             summaries: PerMetric::from_fn(|metric| {
                 let latency = phase.latency(metric);
                 latency.map(Latency::summary).unwrap_or_default()
@@ -201,7 +203,9 @@ impl PhaseReport {
     /// Returns true if nothing has happened in `phase` since it was told.
     fn is_of(&self, phase: &Phase) -> bool {
         let count = |metric| phase.latency(metric).map_or(0, Latency::count);
+        let connections = ConnectionReport::of(phase.connections(), phase.elapsed());
         self.totals == *phase.totals()
+            && self.connections == connections
             && (self.elapsed_ns, self.waited_ns) == (phase.elapsed(), phase.waited())
             && Metric::ALL
                 .iter()
@@ -218,6 +222,7 @@ impl PhaseReport {
             sent_per_s: 0.0,
             rate_per_s: 0.0,
             totals: Totals::default(),
+            connections: None,
             summaries: PerMetric::default(),
             verdict: Verdict::of(&Evidence::default()),
         }

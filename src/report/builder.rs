@@ -226,7 +226,7 @@ impl Builder {
             loss_attribution: Some(recorder.losses().into()),
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
-            connections: ConnectionReport::of(recorder, elapsed_ns),
+            connections: ConnectionReport::of(recorder.connections(), elapsed_ns),
             impairments: context.impairments.iter().map(Into::into).collect(),
             misbehaviours: misbehaviours(
                 context.misbehaviours,

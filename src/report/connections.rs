@@ -9,7 +9,7 @@ use super::Report;
 use super::build::per_second;
 use super::compare::{Difference, Quantity};
 use super::units::{count, counted, rate};
-use crate::record::{Connections, Recorder};
+use crate::record::Connections;
 
 /// TCP connections that pings have opened, in the phases that count.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -28,13 +28,13 @@ pub struct ConnectionReport {
 }
 
 impl ConnectionReport {
-    /// What `recorder` has taken in, in so many nanoseconds. `None` of a run that opens no connections.
-    pub(super) fn of(recorder: &Recorder, elapsed_ns: u64) -> Option<ConnectionReport> {
+    /// What was recorded of a run or a phase, in so many nanoseconds. `None` of one that opens no connections.
+    pub(super) fn of(recorded: Option<&Connections>, elapsed_ns: u64) -> Option<ConnectionReport> {
         let Connections {
             counts,
             open_at_once,
             ..
-        } = *recorder.connections()?;
+        } = *recorded?;
         Some(ConnectionReport {
             opened: counts.opened,
             opened_per_s: per_second(counts.opened, elapsed_ns),
@@ -42,6 +42,24 @@ impl ConnectionReport {
             ended_by_peer: counts.ended_by_peer,
             syns_repeated: counts.syns_repeated,
         })
+    }
+}
+
+impl ConnectionReport {
+    /// What several ranks have told that ran at the same time, for so many nanoseconds. `None` if none opens connections.
+    pub(super) fn of_ranks(
+        each: impl Iterator<Item = ConnectionReport>,
+        elapsed_ns: u64,
+    ) -> Option<ConnectionReport> {
+        let mut all = each.reduce(|one, other| ConnectionReport {
+            opened: one.opened.saturating_add(other.opened),
+            open_at_once: one.open_at_once.saturating_add(other.open_at_once),
+            ended_by_peer: one.ended_by_peer.saturating_add(other.ended_by_peer),
+            syns_repeated: one.syns_repeated.saturating_add(other.syns_repeated),
+            ..one
+        })?;
+        all.opened_per_s = per_second(all.opened, elapsed_ns);
+        Some(all)
     }
 }
 

@@ -103,13 +103,8 @@ pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::
 fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Result<()> {
     table.write_record(columns())?;
     let run = ["run", "", "", "", "", &report.elapsed_ns.to_string(), ""];
-    let mut run = row(run, &report.totals, |metric| report.summaries[metric]);
-    if let Some(connections) = &report.connections {
-        run.truncate(BEFORE_CONNECTIONS);
-        run.extend(of_connections(connections));
-        run.resize(COLUMNS, String::new());
-    }
-    table.write_record(run)?;
+    let run = row(run, &report.totals, |metric| report.summaries[metric]);
+    table.write_record(with_connections(run, report.connections.as_ref()))?;
     for phase in &report.phases {
         let what = [
             "phase",
@@ -120,7 +115,8 @@ fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Resul
             &phase.elapsed_ns.to_string(),
             phase.nothing_sent.as_deref().unwrap_or_default(),
         ];
-        table.write_record(row(what, &phase.totals, |metric| phase.summaries[metric]))?;
+        let of_phase = row(what, &phase.totals, |metric| phase.summaries[metric]);
+        table.write_record(with_connections(of_phase, phase.connections.as_ref()))?;
     }
     if let Some(counts) = &report.stream_counts {
         let one_way = &report.summaries[Metric::Stream];
@@ -165,7 +161,18 @@ fn flow_rows(flow: &FlowReport, table: &mut csv::Writer<impl Write>) -> io::Resu
     Ok(())
 }
 
-/// The cells of what the connections of a run have.
+/// The row of a run or a phase, with what its connections have.
+fn with_connections(row: Vec<String>, connections: Option<&ConnectionReport>) -> Vec<String> {
+    let mut row = row;
+    if let Some(connections) = connections {
+        row.truncate(BEFORE_CONNECTIONS);
+        row.extend(of_connections(connections));
+        row.resize(COLUMNS, String::new());
+    }
+    row
+}
+
+/// The cells of what the connections of a run or a phase have.
 const OF_CONNECTIONS: [&str; 5] = [
     "connections_opened",
     "connections_opened_per_s",

@@ -239,6 +239,9 @@ pub struct PhaseReport {
     pub rate_per_s: f64,
     /// Counts of its pings, by how each ended.
     pub totals: Totals,
+    /// TCP connections that its pings have opened; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionReport>,
     /// Summary of each metric that is recorded for each phase, as `rtt_ns` and so on.
     #[serde(flatten, with = "keyed::phase_summaries")]
     #[schemars(schema_with = "keyed::phase_summaries::schema")]

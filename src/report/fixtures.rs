@@ -314,6 +314,13 @@ pub fn whole() -> Report {
         }),
         phases: vec![PhaseReport {
             nothing_sent: Some("why".to_owned()),
+            connections: Some(ConnectionReport {
+                opened: 7,
+                opened_per_s: 3.5,
+                open_at_once: 6,
+                ended_by_peer: 1,
+                syns_repeated: 2,
+            }),
             ..phase()
         }],
         ..report()
@@ -337,6 +344,7 @@ pub fn phase() -> PhaseReport {
         sent_per_s: report.rate_per_s,
         rate_per_s: report.rate_per_s,
         totals: report.totals,
+        connections: None,
         summaries: report.summaries,
         verdict: report.verdict,
     }

@@ -9,7 +9,8 @@ use super::build::per_second;
 use super::merge::merge;
 use super::verdict::{OF_IMPAIRED_NETWORK, OF_NETWORK};
 use super::{
-    LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses, marks, misbehaviours,
+    ConnectionReport, LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses, marks,
+    misbehaviours,
 };
 use crate::fabric::Impairment;
 use crate::hypervisor::LossOfOthers;
@@ -205,11 +206,8 @@ fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     merged.waited_ns = longest(|report| report.waited_ns);
     merged.setup_ns = longest(|report| report.setup_ns);
     merged.rate_per_s = per_second(merged.totals.received, merged.elapsed_ns);
-    if let Some(connections) = &mut merged.connections {
-        let each = reports.iter().filter_map(|report| report.connections);
-        connections.open_at_once = each.map(|each| each.open_at_once).sum();
-    }
-    merged.count_connections();
+    let each = reports.iter().filter_map(|report| report.connections);
+    merged.connections = ConnectionReport::of_ranks(each, merged.elapsed_ns);
     merged.flow_count = sum(|report| report.flow_count);
     merged.flows_whole = sum(|report| report.flows_whole);
     merged.fabric = first.fabric.clone().map(|mut fabric| {
@@ -357,6 +355,8 @@ fn phases(parts: &[RankPart]) -> Vec<PhaseReport> {
         phase.waited_ns = longest(|each| each.waited_ns).unwrap_or(0);
         phase.sent_per_s = per_second(phase.totals.sent, phase.elapsed_ns);
         phase.rate_per_s = per_second(phase.totals.received, phase.elapsed_ns);
+        let each = of_ranks.iter().filter_map(|each| each.connections);
+        phase.connections = ConnectionReport::of_ranks(each, phase.elapsed_ns);
         if phase.totals.sent > 0 {
             phase.nothing_sent = None;
         }

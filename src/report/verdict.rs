@@ -318,7 +318,7 @@ impl Verdict {
         if self.tap_queue_drops > 0 {
             let frames = counted(self.tap_queue_drops, "frame");
             reasons.push(format!(
-                "{frames} overflowed the queue of a TAP before being read"
+                "{frames} overflowed the queue of a port before being read"
             ));
         }
         reasons

@@ -7,6 +7,7 @@
 
 mod switch;
 
+pub(crate) use switch::check_place;
 pub use switch::{Stall, Switch, WIRE_DELAY};
 
 use std::convert::Infallible;

@@ -20,6 +20,22 @@ pub const WIRE_DELAY: Duration = Duration::from_micros(10);
 /// The reason for the drop of a frame for a VM that is on its way, or that the network has yet to find.
 const MOVING: &str = "MOVING";
 
+/// Checks that a simulation has a place: all VMs are on one leaf at first, and there is another one. What carries frames is the same
+/// everywhere.
+///
+/// # Errors
+/// If it has not, with those that it has.
+pub(crate) fn check_place(place: &Place) -> Result<(), String> {
+    let what = match place {
+        Place::Leaf(0 | 1) | Place::Port | Place::Namespace(_) | Place::Back => return Ok(()),
+        Place::Leaf(_) => "",
+        Place::Bridge(_) => "bridge ",
+    };
+    Err(format!(
+        "there is no {what}{place}; expected leaf0, where all VMs are in a simulation, leaf1, port or netns:NAME"
+    ))
+}
+
 /// A span in which one VM takes no frames; they are delivered at its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stall {
@@ -228,9 +244,13 @@ impl Fabric for Switch {
         Ok(())
     }
 
-    fn prepare_place(&mut self, vm: VmId, _: &Place) -> Result<(), RelocationError<Infallible>> {
+    fn prepare_place(
+        &mut self,
+        vm: VmId,
+        place: &Place,
+    ) -> Result<(), RelocationError<Infallible>> {
         match self.ports.get(vm.index()) {
-            Some(Some(_)) => Ok(()),
+            Some(Some(_)) => check_place(place).map_err(RelocationError::Unfit),
             _ => Err(RelocationError::Unfit(format!(
                 "{vm} has no port; expected a VM that is up"
             ))),

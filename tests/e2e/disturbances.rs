@@ -211,7 +211,7 @@ fn frames_that_overflow_while_nobody_reads_are_told_and_decide_the_status() {
     let overflow = report.drops.get("tap_queue").copied().unwrap_or_default();
     assert!((900..=2_000).contains(&overflow), "{:?}", report.drops);
     let told =
-        format!("frames that overflowed the queue of a TAP before they were read: {overflow}");
+        format!("frames that overflowed the queue of a port before they were read: {overflow}");
     assert!(run.stderr.contains(&told), "{}", run.stderr);
 }
 

@@ -248,6 +248,48 @@ for _ in range(500):
 }
 
 #[test]
+fn frames_that_an_interface_has_no_room_for_are_drops_and_the_run_goes_on() {
+    let cable = cable();
+    let run = cable.start("--timeout 200ms");
+    let tc = |words: &str| {
+        let command = format!("tc qdisc {words}");
+        let command: Vec<&str> = command.split(' ').collect();
+        cable.host.run(&command).expect_status(0);
+    };
+    // One frame passes, the next one waits, and then there is no room for a long time.
+    tc("add dev eth1 root tbf rate 8bit burst 200b limit 200b");
+    let dropped = || {
+        let told = cable
+            .host
+            .run(&["tc", "-s", "-j", "qdisc", "show", "dev", "eth1"]);
+        number(&told.json()[0], "/drops")
+    };
+    wait_until("frames that found no room", || {
+        (dropped() >= 50).then_some(())
+    });
+    let counted = dropped();
+    tc("del dev eth1 root");
+    let ping = ["ping", "-c20", "-i0.01", "-W5", "-q", "10.77.0.4"];
+    let told = cable.other.run(&ping).expect_status(0).stdout;
+    assert!(told.contains("20 received, 0% packet loss"), "{told}");
+    run.signal(Signal::SIGINT);
+    let report = run.wait().json();
+    let full = number(&report, "/drops/queue_full");
+    assert!(full >= counted, "{report}");
+    let rows = report["losses"].as_array().into_iter().flatten();
+    let refused: u64 = rows
+        .filter(|row| row["cause"] == "refused" && row["place"] == "vm1")
+        .map(|row| number(row, "/count"))
+        .sum();
+    assert!((1..=full).contains(&refused), "{report}");
+    let totals = |name: &str| number(&report, &format!("/totals/{name}"));
+    let failed = ["lost", "late", "corrupt", "errored", "unresolved"].map(totals);
+    let sum = totals("received") + failed.iter().sum::<u64>();
+    assert_eq!(totals("sent"), sum, "{report}");
+    assert!(totals("received") > 0, "{report}");
+}
+
+#[test]
 fn an_interface_that_goes_down_or_loses_its_carrier_is_told_of() {
     let cable = cable();
     for (lab, link, gone, back) in [

@@ -4,6 +4,7 @@
 //! Every test makes network namespaces of its own and takes them away again. That needs root: without it the tests
 //! fail and say so. `scripts/test.sh` installs the programs that they call.
 
+mod budgets;
 mod cable;
 mod capture;
 mod control;

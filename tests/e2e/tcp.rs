@@ -286,6 +286,15 @@ fn a_report_tells_how_many_connections_were_opened_and_open_at_once_and_what_was
         assert_eq!(report["connections"]["opened_per_s"], 100.0, "{report}");
         assert_eq!(figure(&report, "syns_repeated"), 0, "{report}");
     }
+    // Each phase has its own, a warm-up too.
+    let report = run("--warmup 100ms --duration 200ms", 0);
+    let opened = ["/phases/0", "/phases/1", ""]
+        .map(|of| number(&report, &format!("{of}/connections/opened")));
+    assert_eq!(opened, [10, 20, 20], "{report}");
+    assert_eq!(
+        report["phases"][1]["connections"]["opened_per_s"], 100.0,
+        "{report}"
+    );
     let report = run("--count 200 --impair loss=30% --timeout 2s", 1);
     assert_eq!(figure(&report, "opened"), total(&report, "received"));
     // Half of the SYNs, or of what answers them, are lost; each is repeated once, after a second.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
@@ -32,6 +33,8 @@ pub(super) struct PlanContext<'a> {
     pub(super) vms: &'a [VmPlan],
     pub(super) seed: u64,
     pub(super) are_simulated: bool,
+    /// How long pings are waited for.
+    pub(super) timeout: Duration,
     /// Flows that are listed; all are counted.
     pub(super) most_flows: usize,
     /// Bytes of memory that are free, if that is known.

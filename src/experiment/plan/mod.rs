@@ -199,6 +199,7 @@ fn plan_flows(
         vms: &vms,
         seed,
         are_simulated: is_simulated,
+        timeout,
         most_flows,
         free_memory: surroundings.free_memory,
         processes: surroundings.processes,

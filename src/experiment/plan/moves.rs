@@ -8,9 +8,12 @@ use std::time::Duration;
 use super::PlanContext;
 use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::fabric::Place;
-use crate::hypervisor::{PlannedMove, Relocation};
+use crate::hypervisor::{Phase, PlannedMove, Relocation};
+use crate::load::{Arrivals, Pacing};
 use crate::number::whole_number;
+use crate::sim::check_place;
 use crate::system::{FabricKind, OUTAGE_IS_SIMULATED, Prepared};
+use crate::topology::leaf_name;
 use crate::vm::{Announcement, VmId};
 
 /// The most moves of a phase, without those that are repeated.
@@ -24,9 +27,10 @@ const VMS: &str = "expected vmI, vm[I-J] or the name of a group";
 const EXPECTED: &str = "expected VMS:PLACE[@TIME] and, with commas between, announce=garp|rarp|na|none, count=N, \
                         interval=TIME, every=TIME or outage=TIME";
 
-/// Reads the moves of a phase, in the order of their times, each with the number of its value.
+/// Reads the moves of `phase`, or those that are to be made at once in a lab that runs, in the order of their times, each with the number of its value.
 pub(super) fn moves(
     settings: &Settings,
+    phase: Option<&Phase>,
     context: &PlanContext<'_>,
 ) -> Result<Vec<(usize, PlannedMove)>, SettingError> {
     let values = settings.all("move");
@@ -41,14 +45,14 @@ pub(super) fn moves(
     if let (Some(ramp), [_, ..]) = (settings.get("ramp"), values) {
         return Err(ramp.error("cannot be used in a phase with move"));
     }
-    let duration = settings
-        .get("duration")
-        .map(Setting::duration)
-        .transpose()?;
+    let timeout = context.timeout;
     let mut moves = Vec::new();
     for (number, setting) in values.iter().enumerate() {
         let (vms, after, relocation) = order(setting, context)?;
         check(setting, &relocation, context)?;
+        if let (Place::Bridge(name), Some(_)) = (&relocation.to, phase) {
+            check_bridge(name, context).map_err(|why| setting.error(why))?;
+        }
         if moves.len() + vms.clone().count() > MOST_MOVES {
             return Err(setting.error(format_args!(
                 "expected {MOST_MOVES} moves in a phase at most"
@@ -59,8 +63,17 @@ pub(super) fn moves(
             ..relocation
         };
         let last = relocation.every.saturating_mul(repeat - 1);
-        if duration.is_some_and(|duration| after.saturating_add(last) >= duration) {
+        let last = after.saturating_add(last);
+        if phase
+            .and_then(|phase| phase.duration)
+            .is_some_and(|duration| last >= duration)
+        {
             return Err(setting.error("the phase ends before; expected a longer duration, an earlier time, or a smaller every"));
+        }
+        if phase.is_some_and(|phase| are_over(phase, last.saturating_sub(timeout))) {
+            return Err(setting.error(
+                "all pings of the phase have ended before; expected a greater count, an earlier time, or a smaller every",
+            ));
         }
         moves.extend(vms.map(|vm| {
             let planned = PlannedMove {
@@ -75,6 +88,19 @@ pub(super) fn moves(
     Ok(moves)
 }
 
+/// Returns true if all pings of a phase that ends by their count are due before `at`, as far as that is known beforehand: in a closed
+/// loop it is not, nor where VMs come and go.
+fn are_over(phase: &Phase, at: Duration) -> bool {
+    let load = &phase.load;
+    let is_known = phase.duration.is_none()
+        && !matches!(load.pacing, Pacing::Window(_))
+        && load.arrivals == Arrivals::Uniform
+        && phase.transitions.is_empty()
+        && phase.streams.is_empty();
+    let all = load.pings_due(None).filter(|pings| *pings > 0);
+    is_known && all.is_some() && load.pings_due(Some(at)) == all
+}
+
 /// Checks that VMs can be moved as `setting` says, as far as that is known of a lab that does not exist yet.
 fn check(
     setting: &Setting,
@@ -87,7 +113,7 @@ fn check(
         ));
     }
     if context.are_simulated {
-        return Ok(());
+        return check_place(&relocation.to).map_err(|why| setting.error(why));
     }
     let lab = context.lab;
     let expected = "expected a lab whose bridges and TAPs the program makes";
@@ -124,6 +150,31 @@ fn check(
         ))),
         _ => Ok(()),
     }
+}
+
+/// Checks that a bridge is one of the lab's: before the first ping there is no other one in a namespace that the program makes, and
+/// in one of somebody else's no other one is a place.
+fn check_bridge(name: &str, context: &PlanContext<'_>) -> Result<(), String> {
+    let own = &context.lab.bridge;
+    let Some(Ok(tree)) = context.lab.topology() else {
+        return Ok(());
+    };
+    let leaves = tree.leaves();
+    let is_leaf = (0..leaves).any(|leaf| leaf_name(own, leaf) == name);
+    if name == own || is_leaf {
+        return Ok(());
+    }
+    let expected = match leaves {
+        0 => own.clone(),
+        leaves => format!(
+            "{own} or {} to {}",
+            leaf_name(own, 0),
+            leaf_name(own, leaves - 1)
+        ),
+    };
+    Err(format!(
+        "bridge {name} is none of the lab's; expected {expected}, or netns:NAME"
+    ))
 }
 
 /// One value: whom it moves, when, and where to.
@@ -199,7 +250,7 @@ mod tests {
     use crate::experiment::{Scenario, plan};
 
     fn planned(lines: &str) -> Result<Vec<PlannedMove>, String> {
-        let text = format!("vms = 4\nping = 'vm0:vm3'\ncount = 1\n{lines}");
+        let text = format!("vms = 4\nping = 'vm0:vm3'\ncount = 1_000\n{lines}");
         let scenario = Scenario::parse("t.toml", &text).map_err(|error| error.to_string())?;
         let plan = plan(&scenario).map_err(|error| error.to_string())?;
         Ok(plan.phases[0].moves.clone())
@@ -264,6 +315,22 @@ mod tests {
             ("move = 'vm3:port,twice'", "expected VMS:PLACE[@TIME]"),
             ("move = 'vm3:leaf1'", "all VMs are on one bridge"),
             (
+                "move = 'vm3:br9@1s'",
+                "bridge br9 is none of the lab's; expected br0, or netns:NAME",
+            ),
+            (
+                "move = 'vm3:br9'\nports-per-bridge = 2\nnetns = 'host'",
+                "expected br0 or br0-0 to br0-1",
+            ),
+            (
+                "move = 'vm3:leaf9'\nfabric = 'sim'",
+                "there is no leaf9; expected leaf0, where all VMs are in a simulation, leaf1, port or netns:NAME",
+            ),
+            (
+                "move = 'vm3:br0'\nfabric = 'sim'",
+                "there is no bridge br0; expected leaf0",
+            ),
+            (
                 "move = 'vm3:leaf7'\nports-per-bridge = 2",
                 "expected leaf0 to leaf1",
             ),
@@ -302,11 +369,33 @@ mod tests {
                 "move = 'vm3:port'\nrepeat = 30\nduration = '2s'",
                 "the phase ends before",
             ),
+            // 1,000 pings with 10 ms between them, and a second in which the last may be answered.
+            (
+                "move = 'vm3:port@10h'",
+                "move = vm3:port@10h: all pings of the phase have ended before",
+            ),
+            ("move = 'vm3:port@11s'", "all pings of the phase have ended"),
+            (
+                "move = 'vm3:port@5s'\nrate = 1000",
+                "all pings of the phase have ended",
+            ),
+            (
+                "move = 'vm3:port@5s,every=1s'\nrepeat = 7",
+                "all pings of the phase have ended",
+            ),
         ] {
             let error = planned(lines).expect_err(lines);
             assert!(error.contains(said), "{lines}: {error}");
         }
-        let simulated = planned("move = 'vm3:leaf7,outage=1ms'\nfabric = 'sim'").unwrap();
+        for lines in [
+            "move = 'vm3:port@10s'",
+            "move = 'vm3:port@10h'\nwindow = 1",
+            "move = 'vm3:port@10h'\narrivals = 'poisson'",
+            "move = 'vm3:port@5s'\nrate = 200",
+        ] {
+            assert!(planned(lines).is_ok(), "{lines}");
+        }
+        let simulated = planned("move = 'vm3:leaf1,outage=1ms'\nfabric = 'sim'").unwrap();
         assert_eq!(simulated[0].relocation.outage, Duration::from_millis(1));
     }
 

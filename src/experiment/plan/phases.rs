@@ -92,7 +92,7 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
         if let (Some(phase), Some(transitions)) = (phases.last_mut(), transitions.next()) {
             phase.transitions = transitions;
             phase.misbehaviours = misbehaviours;
-            phase.moves = places.moves(settings)?;
+            phase.moves = places.moves(settings, phase)?;
         }
     }
     context.check_size(flows.number, phases.len())?;

@@ -6,7 +6,7 @@ use super::PlanContext;
 use super::moves::moves;
 use crate::experiment::settings::{SettingError, Settings};
 use crate::fabric::Place;
-use crate::hypervisor::{PlannedMove, Relocation};
+use crate::hypervisor::{Phase, PlannedMove, Relocation};
 use crate::time::Instant;
 use crate::topology::{Topology, leaf_name};
 use crate::vm::VmId;
@@ -63,8 +63,12 @@ impl<'a> Places<'a> {
     ///
     /// # Errors
     /// If a value can't be understood, or moves no VM.
-    pub(super) fn moves(&mut self, settings: &Settings) -> Result<Vec<PlannedMove>, SettingError> {
-        let planned = moves(settings, self.context)?;
+    pub(super) fn moves(
+        &mut self,
+        settings: &Settings,
+        phase: &Phase,
+    ) -> Result<Vec<PlannedMove>, SettingError> {
+        let planned = moves(settings, Some(phase), self.context)?;
         if self.is_steered {
             return Ok(planned.into_iter().map(|(_, planned)| planned).collect());
         }
@@ -199,7 +203,7 @@ mod tests {
 
     /// Two leaves of two VMs each. Returns the VMs that each phase moves, in order.
     fn moved(lines: &str) -> Result<Vec<Vec<u32>>, String> {
-        let mut text = format!("vms = 4\nping = 'vm0:vm3'\ncount = 1\n{lines}");
+        let mut text = format!("vms = 4\nping = 'vm0:vm3'\ncount = 1_000\n{lines}");
         if !lines.contains("ports-per-bridge") && !lines.contains("sim") {
             text.insert_str(0, "ports-per-bridge = 2\n");
         }

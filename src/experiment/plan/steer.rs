@@ -95,7 +95,7 @@ impl Experiment {
         if let Some(repeat) = repeat {
             settings.set("repeat", [repeat]);
         }
-        let moves = self.in_context(None, |context| moves::moves(&settings, context))?;
+        let moves = self.in_context(None, |context| moves::moves(&settings, None, context))?;
         let error = |why: &str| SettingError::new(format_args!("{value}: {why}"));
         match <[(_, PlannedMove); 1]>::try_from(moves) {
             Ok([(_, planned)]) if planned.after.is_zero() => Ok((planned.vm, planned.relocation)),
@@ -242,6 +242,7 @@ impl Experiment {
             vms: &self.vms,
             seed: self.seed,
             are_simulated: self.is_simulated,
+            timeout: self.timeout,
             most_flows: usize::MAX,
             free_memory,
             processes: Processes::One,

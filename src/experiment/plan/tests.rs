@@ -62,6 +62,24 @@ fn flags_on(surroundings: &Surroundings, line: &str) -> Result<Experiment, Strin
     plan_flows(&scenario, usize::MAX, surroundings).map_err(|error| error.to_string())
 }
 
+#[test]
+fn a_machine_has_room_for_the_processes_that_it_has() {
+    let on = |processes| {
+        let machine = Surroundings {
+            free_memory: Some(200_000_000),
+            processes,
+            ..NO_MACHINE
+        };
+        flags_on(&machine, "--vms 10000 --ping pairs --count 1").map(|_| ())
+    };
+    let rank = crate::ranks::Rank::new(3, 10).unwrap();
+    assert_eq!(on(Processes::Rank(rank)), Ok(()));
+    for all in [Processes::One, Processes::All(10)] {
+        let error = on(all).unwrap_err();
+        assert!(error.starts_with("10000 VMs take 1.0 GB"), "{error}");
+    }
+}
+
 fn file(text: &str) -> Result<Experiment, String> {
     let scenario = Scenario::parse("lab.toml", text).map_err(|error| error.to_string())?;
     plan(&scenario).map_err(|error| error.to_string())

@@ -291,7 +291,7 @@ mod tests {
             assert_eq!(obstacle(&state, ENDS, Way::Request), None, "{name}");
         }
         let table: &[(&str, Change)] = &[
-            ("reply refused by the TAP at vm0 (its link is down)", |s| {
+            ("reply refused by the port at vm0 (its link is down)", |s| {
                 s.source.as_mut().unwrap().is_up = false;
             }),
             (

@@ -49,21 +49,21 @@ causes! {
     Unresolved => "unresolved", "never sent: no neighbour, route or port";
     /// `--impair` dropped it, changed it, or still held it when its VM stopped or the run ended.
     Impaired => "impaired", "impaired on purpose";
-    /// The TAP did not take the frame: its link is down (`EIO`), or the kernel refuses it.
-    Refused => "refused", "refused by the TAP";
+    /// The port of the VM that sends, a TAP or an interface, did not take the frame: its link is down, or the kernel refuses it.
+    Refused => "refused", "refused by the port";
     /// The kernel dropped it between the TAP that it came by and the bridge.
     BeforeBridge => "before_bridge", "dropped before the bridge";
     /// The port of its source took it, and the queue of its destination did not get it: more the counters do not tell.
-    BetweenPorts => "between_ports", "dropped between the TAPs";
+    BetweenPorts => "between_ports", "dropped between the ports";
     /// The bridge dropped it, or where frames pass by XDP, the redirect.
     InBridge => "in_bridge", "dropped in the bridge";
     /// The kernel dropped it on its way from the bridge on: at a queueing discipline, a filter of egress, or where it was routed.
     BehindBridge => "behind_bridge", "dropped behind the bridge";
     /// It came to other VMs, not to the one that it was for: it was flooded, or the forwarding table has a wrong port.
     DeliveredElsewhere => "delivered_elsewhere", "delivered to somebody else";
-    /// The queue of the TAP that it was for was full: its reader is too slow.
+    /// The queue of the port that it was for was full: its reader is too slow.
     QueueFull => "queue_full", "queue of the destination full";
-    /// A filter at the TAP that it was for dropped it.
+    /// A filter at the port that it was for dropped it.
     Filtered => "filtered", "filtered at the destination";
     /// The VM that it was for read it, and did not act on it.
     Ignored => "ignored", "ignored by the VM";

@@ -116,7 +116,7 @@ fn what_happened_is_told() {
         "1 duplicate",
         "ipv6_ignored                 1,234",
         "Interrupted",
-        "5 frames overflowed the queue of a TAP",
+        "5 frames overflowed the queue of a port",
     ] {
         assert!(text.contains(present), "{present}: {text}");
     }

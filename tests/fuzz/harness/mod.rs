@@ -13,11 +13,13 @@ pub use ranks::meet;
 #[allow(unused_imports)]
 pub use vm::vm;
 
+use std::net::IpAddr;
+
 use tap_reactor::experiment::{Processes, Scenario, describe, draft};
 use tap_reactor::wire::{
     Describe, DhcpReply, Dhcpv6Reply, EthernetFrame, IcmpMessage, LARGEST_FRAME, LinkHead,
-    MAX_ASSOCIATIONS, MAX_CLASSLESS_ROUTES, Payload, ProbeHead, TcpSegment, UdpDatagram,
-    UpperLayer, Vlan, VlanId, check_options, take_off,
+    MAX_ASSOCIATIONS, MAX_CLASSLESS_ROUTES, Payload, ProbeHead, StreamFrame, TcpSegment,
+    UdpDatagram, UpperLayer, Vlan, VlanId, check_options, take_off,
 };
 
 /// Reads a frame in every way in which a VM may read it, as it is and with its checksums put right.
@@ -54,6 +56,7 @@ fn read(frame: &[u8]) {
         head.is_some_and(|head| head.is_request)
     );
     let _ = LinkHead::parse(frame);
+    let _ = StreamFrame::parse(frame, 0);
     let Ok(Ok(payload)) = EthernetFrame::parse(frame).map(|frame| frame.payload()) else {
         return;
     };
@@ -68,6 +71,13 @@ fn read(frame: &[u8]) {
                 assert!(routes.len() <= MAX_CLASSLESS_ROUTES);
                 assert!(routes.iter().all(|route| route.prefix_length <= 32));
                 assert!(reply.prefix_length.is_none_or(|length| length <= 32));
+            }
+            if let Ok(datagram) = UdpDatagram::parse(&packet)
+                && let Some(run) = datagram.payload.first_chunk()
+                && let Some(stream) = StreamFrame::parse(frame, u32::from_be_bytes(*run))
+            {
+                assert_eq!(stream.destination, IpAddr::from(packet.destination));
+                assert_eq!(stream.tags, 0);
             }
             let _ = TcpSegment::parse(&packet);
             let _ = check_options(packet.options);
