@@ -11,7 +11,9 @@ use super::{Experiment, FlowPlan, SettingError};
 use crate::hypervisor::{FindNeighbours, Phase};
 use crate::load::{FlowId, FlowSet, Pacing, Start, Target};
 use crate::ranks::Rank;
-use crate::system::{FabricKind, MeetingAddress, OtherRanks, Outside, Prepared, Sharing};
+use crate::system::{
+    FabricKind, MeetingAddress, MemoryDescriptor, OtherRanks, Outside, Prepared, Sharing,
+};
 use crate::vm::VmId;
 
 /// VMs that a scenario gives to a rank of its choice.
@@ -106,6 +108,8 @@ pub struct Part {
     pub hash: PlanHash,
     /// Where the ranks meet; `None` of a single one.
     pub meeting: Option<Meet>,
+    /// The memory in which ranks on one machine tell each other of pings, if they do.
+    pub turns: Option<MemoryDescriptor>,
 }
 
 /// Where ranks meet.
@@ -292,6 +296,7 @@ impl Experiment {
             all_pings,
             hash,
             meeting,
+            turns: None,
         });
         Ok(self)
     }
@@ -408,6 +413,9 @@ impl Experiment {
                 "whose address a DHCP server chooses; expected pings within one rank"
             } else if changing.contains(&target) {
                 "which starts or stops in the run; expected pings within one rank"
+            } else if self.is_one_way && !is_shared {
+                "both ways of a ping can't be told apart by two clocks (--one-way); expected --cores, whose ranks have one, or pings \
+                 within one rank"
             } else {
                 continue;
             };
