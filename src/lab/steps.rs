@@ -16,7 +16,7 @@ use crate::hypervisor::{Command, Hypervisor, RefusedMoves, RefusedStarts};
 use crate::load::FlowId;
 use crate::ranks::{Gate, Turns};
 use crate::reactor::End;
-use crate::report::{Builder, Context, Expectation, FabricReport, Report};
+use crate::report::{Builder, Context, Expectation, FabricReport, Report, StreamName};
 use crate::system::{SharedWords, SystemError, allocated_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::vm::{VmConfig, VmId};
@@ -411,6 +411,13 @@ where
                 return report;
             }
         }
+    }
+
+    /// The names of the streams, by their numbers.
+    pub(super) fn stream_names(&self) -> Vec<StreamName> {
+        let leased_now = || Leased::of(&self.plan, &self.hypervisor);
+        let leased = self.leased.clone().unwrap_or_else(leased_now);
+        stream_names(&self.plan, &leased)
     }
 
     /// Makes a slice of the report of what was measured so far. Returns the report once it is complete: its counts are those

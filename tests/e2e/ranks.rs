@@ -1,6 +1,7 @@
 //! Several ranks: processes on the cores of one machine, and processes that a launcher has started.
 
 mod one_way;
+mod streams;
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
