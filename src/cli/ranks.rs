@@ -6,10 +6,11 @@ use std::process::ExitStatus;
 
 use tap_reactor::experiment::{Experiment, Meet, Processes, Settings};
 use tap_reactor::ranks::seal::hex;
-use tap_reactor::ranks::{MAX_RANKS, Rank, Surroundings};
+use tap_reactor::ranks::{MAX_RANKS, Rank, Surroundings, Turns};
 use tap_reactor::system::{
-    Crew, EarlySignals, FabricKind, MeetingAddress, NetnsChoice, RANK_VARIABLE, SharedSwitch,
-    Sharing, SwitchDescriptors, SystemError, begin_rank, enter_shared_namespace, nonce, processors,
+    Crew, EarlySignals, FabricKind, MeetingAddress, MemoryDescriptor, NetnsChoice, RANK_VARIABLE,
+    SharedMemory, SharedSwitch, Sharing, SwitchDescriptors, SystemError, begin_rank,
+    enter_shared_namespace, nonce, processors,
 };
 
 use super::run::RunError;
@@ -33,19 +34,35 @@ struct Told {
     address: String,
     /// What the ranks' frames go by, if it is a switch by XDP.
     switch: Option<SwitchDescriptors>,
+    /// The memory in which they tell each other of pings, if they do.
+    turns: Option<MemoryDescriptor>,
 }
+
+/// The names of what a launcher passes on, with the sign behind them.
+const SWITCH: &str = "switch=";
+const TURNS: &str = "turns=";
 
 impl Told {
     /// What the environment says. `None` if this process was not started as a rank.
     fn read() -> Option<Told> {
         let text = env::var(RANK_VARIABLE).ok()?;
         let mut words = text.split(' ');
-        Some(Told {
+        let mut told = Told {
             rank: words.next()?.parse().ok()?,
             parent: words.next()?.parse().ok()?,
             address: words.next()?.to_owned(),
-            switch: words.next().and_then(|word| word.parse().ok()),
-        })
+            switch: None,
+            turns: None,
+        };
+        for word in words {
+            if let Some(switch) = word.strip_prefix(SWITCH) {
+                told.switch = switch.parse().ok();
+            }
+            if let Some(turns) = word.strip_prefix(TURNS) {
+                told.turns = turns.parse().ok();
+            }
+        }
+        Some(told)
     }
 }
 
@@ -200,8 +217,11 @@ pub(super) fn part(
     {
         part.lab.netns = NetnsChoice::Named(name);
     }
-    if sharing.is_some() {
-        part.lab.switch = Told::read().and_then(|told| told.switch);
+    if let (Some(_), Some(told)) = (sharing, Told::read()) {
+        part.lab.switch = told.switch;
+        if let Some(part) = &mut part.part {
+            part.turns = told.turns;
+        }
     }
     Ok(part)
 }
@@ -213,6 +233,8 @@ pub struct Launch {
     makes_namespace: bool,
     /// They share a switch by XDP for so many VMs.
     vms_of_switch: Option<u32>,
+    /// They tell each other when pings turn.
+    tells_turns: bool,
     ranks: u32,
 }
 
@@ -231,6 +253,7 @@ impl Launch {
             makes_namespace: experiment.lab.netns == NetnsChoice::Private
                 && experiment.lab.outside.is_none(),
             vms_of_switch: (experiment.lab.fabric == FabricKind::Xdp).then_some(experiment.lab.vms),
+            tells_turns: experiment.is_one_way,
             ranks,
         })
     }
@@ -249,8 +272,14 @@ impl Launch {
         let address = format!("@tap-reactor-{own}-{name}");
         let switch = self.vms_of_switch.map(SharedSwitch::load).transpose()?;
         let passed_on = switch.as_ref().map(SharedSwitch::pass_on).transpose()?;
-        let passed_on = passed_on.map(|descriptors| format!(" {descriptors}"));
-        let passed_on = passed_on.unwrap_or_default();
+        let mut passed_on = passed_on.map_or_else(String::new, |it| format!(" {SWITCH}{it}"));
+        let memory = self
+            .tells_turns
+            .then(|| SharedMemory::new(Turns::words(self.ranks)))
+            .transpose()?;
+        if let Some(memory) = &memory {
+            passed_on += &format!(" {TURNS}{}", memory.pass_on()?);
+        }
         let places = processors()?.into_iter().zip(0..self.ranks);
         let places: Vec<(usize, String)> = places
             .map(|(processor, rank)| {

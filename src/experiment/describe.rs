@@ -67,12 +67,18 @@ fn rank_line(out: &mut String, experiment: &Experiment) -> fmt::Result {
         [] => "no VM".to_owned(),
         vms => vms.join(", "),
     };
-    let flows = flows_of(experiment.flows.len() as u64);
-    writeln!(
-        out,
-        "rank {}: {vms}; {flows} of {}",
-        part.rank, part.all_flows
-    )
+    write!(out, "rank {}: {vms}", part.rank)?;
+    if part.all_flows > 0 || experiment.streams.is_empty() {
+        let flows = flows_of(experiment.flows.len() as u64);
+        write!(out, "; {flows} of {}", part.all_flows)?;
+    }
+    if !experiment.streams.is_empty() {
+        let streams = experiment.streams.iter();
+        let own = streams.filter(|stream| experiment.is_own(stream.source));
+        let own = counted(own.count() as u64, "stream", "streams");
+        write!(out, "; {own} of {}", experiment.streams.len())?;
+    }
+    writeln!(out)
 }
 
 fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {

@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::{Experiment, FlowPlan, SettingError};
-use crate::hypervisor::{FindNeighbours, Phase};
-use crate::load::{FlowId, FlowSet, Pacing, Start, Target};
+use crate::hypervisor::FindNeighbours;
+use crate::load::{FlowId, FlowSet, Pacing, PhaseLoad, Start, Target};
 use crate::ranks::Rank;
-use crate::system::{FabricKind, MeetingAddress, OtherRanks, Outside, Prepared, Sharing};
+use crate::system::{
+    FabricKind, MeetingAddress, MemoryDescriptor, OtherRanks, Outside, Prepared, Sharing,
+};
 use crate::vm::VmId;
 
 /// VMs that a scenario gives to a rank of its choice.
@@ -106,6 +108,23 @@ pub struct Part {
     pub hash: PlanHash,
     /// Where the ranks meet; `None` of a single one.
     pub meeting: Option<Meet>,
+    /// The memory in which ranks on one machine tell each other of pings, if they do.
+    pub turns: Option<MemoryDescriptor>,
+}
+
+impl Part {
+    /// What tells frames of streams of this run from those of others, for all of its ranks.
+    pub fn run(&self) -> u32 {
+        let mut hasher = Hasher(Sha256::new());
+        // Ranks on one machine are told a name that no other run has.
+        let name = match self.meeting.as_ref().map(|meet| &meet.address) {
+            Some(MeetingAddress::Name(name)) => name.as_str(),
+            _ => "",
+        };
+        let _ = write!(hasher, "{} {name}", self.hash);
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hasher.0.finalize());
+        u32::from_be_bytes([a, b, c, d])
+    }
 }
 
 /// Where ranks meet.
@@ -253,7 +272,16 @@ impl Experiment {
         }
         self.flows = kept;
         for phase in &mut self.phases {
-            divide(phase, &numbers);
+            let kept = |flow: FlowId| numbers.get(flow.index()).copied().flatten().map(FlowId);
+            divide(&mut phase.load, kept);
+            for load in &mut phase.streams {
+                // All ranks number streams alike: those who receive them have to know which it is.
+                divide(load, |id| {
+                    let stream = self.streams.get(id.index());
+                    stream.filter(|it| is_own(it.source)).map(|_| id)
+                });
+            }
+            phase.streams.retain(|load| !load.flows.is_empty());
             phase.transitions.retain(|each| is_own(each.vm));
             let planned = std::mem::take(&mut phase.misbehaviours);
             let (own, elsewhere) = planned.into_iter().partition(|each| is_own(each.vm));
@@ -292,6 +320,7 @@ impl Experiment {
             all_pings,
             hash,
             meeting,
+            turns: None,
         });
         Ok(self)
     }
@@ -335,10 +364,6 @@ impl Experiment {
             let why = "the bridge of each rank would have it";
             return Err(refused("--host-address on joined labs", why));
         }
-        if !self.streams.is_empty() {
-            let why = "what one process sends another would have to count; expected --ping, or one process";
-            return Err(refused("--stream", why));
-        }
         if self.splits_path {
             return Err(refused(
                 "--path-split",
@@ -371,6 +396,32 @@ impl Experiment {
         self.check_crossing(owners, is_shared)
     }
 
+    /// Checks the streams from one rank to another, whose labs are connected if that `meets`.
+    fn check_crossing_streams(&self, owners: &Owners, meets: bool) -> Result<(), SettingError> {
+        for stream in &self.streams {
+            let own = owners.of(stream.source);
+            let receivers = stream.receivers.iter().copied();
+            let Some(elsewhere) = receivers.into_iter().find(|vm| owners.of(*vm) != own) else {
+                continue;
+            };
+            let is_leased =
+                stream.target == Target::Vm(elsewhere) && self.vm_defaults.leases(stream.version);
+            let why = if !meets {
+                LABS_APART
+            } else if is_leased {
+                "whose address a DHCP server chooses; expected streams within one rank"
+            } else {
+                continue;
+            };
+            return Err(SettingError::new(format_args!(
+                "{} of rank {own} sends a stream to {elsewhere} of rank {}: {why}",
+                stream.source,
+                owners.of(elsewhere)
+            )));
+        }
+        Ok(())
+    }
+
     /// Checks the flows from one rank to another.
     fn check_crossing(&self, owners: &Owners, is_shared: bool) -> Result<(), SettingError> {
         let transitions = self.phases.iter().flat_map(|phase| &phase.transitions);
@@ -379,6 +430,7 @@ impl Experiment {
             || self.lab.outside.is_some()
             || self.lab.prepared != Prepared::Nothing
             || matches!(self.lab.fabric, FabricKind::None | FabricKind::Interface);
+        self.check_crossing_streams(owners, meets)?;
         for flow in &self.flows {
             let own = owners.of(flow.source);
             if let Target::Address(group) = flow.target
@@ -402,12 +454,14 @@ impl Experiment {
             }
             let (source, who) = (flow.source, format!("{target} of rank {other}"));
             let why = if !meets {
-                "each rank has a lab of its own; expected --cores for one lab, or --uplink, --underlay, --join, --fabric interface or \
-                 none for a network that connects them"
+                LABS_APART
             } else if self.vm_defaults.leases(flow.version) {
                 "whose address a DHCP server chooses; expected pings within one rank"
             } else if changing.contains(&target) {
                 "which starts or stops in the run; expected pings within one rank"
+            } else if self.is_one_way && !is_shared {
+                "both ways of a ping can't be told apart by two clocks (--one-way); expected --cores, whose ranks have one, or pings \
+                 within one rank"
             } else {
                 continue;
             };
@@ -419,19 +473,22 @@ impl Experiment {
     }
 }
 
-/// Leaves of a phase what is of the flows that have a new number.
-fn divide(phase: &mut Phase, numbers: &[Option<u32>]) {
-    let all = phase.load.flows.len();
+/// Why what one rank sends does not come to another.
+const LABS_APART: &str = "each rank has a lab of its own; expected --cores for one lab, or --uplink, --underlay, --join, --fabric \
+                          interface or none for a network that connects them";
+
+/// Leaves of the load of a phase the flows that are kept, by their new numbers.
+fn divide(load: &mut PhaseLoad, kept: impl Fn(FlowId) -> Option<FlowId>) {
+    let all = load.flows.len();
     let mut flows = FlowSet::default();
     // In the phase, flows of other ranks that are before the first one of this rank.
     let mut first = None;
-    for (number, flow) in (0u32..).zip(phase.load.flows.iter()) {
-        if let Some(Some(kept)) = numbers.get(flow.index()) {
+    for (number, flow) in (0u32..).zip(load.flows.iter()) {
+        if let Some(kept) = kept(flow) {
             first.get_or_insert(number);
-            flows.insert(FlowId(*kept));
+            flows.insert(kept);
         }
     }
-    let load = &mut phase.load;
     let own = flows.len();
     load.flows = flows;
     if let (Pacing::Rate(rate), 1..) = (load.pacing, own) {

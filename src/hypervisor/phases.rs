@@ -28,7 +28,7 @@ pub struct Phase {
     pub is_counted: bool,
     /// Its flows and their schedule.
     pub load: PhaseLoad,
-    /// Its streams and their schedules: flows there are streams. Those of one schedule are numbered one after the other.
+    /// Its streams and their schedules: flows there are streams.
     pub streams: Vec<PhaseLoad>,
     /// Its maximum duration. The next phase begins at its end; replies that arrive later still count for this phase.
     /// Without a count of pings the phase always takes this long. `None`: it ends when every ping is finished.

@@ -1,6 +1,7 @@
 //! Streams: frames that VMs send one way, on schedules of their own, and what VMs read of them.
 //!
-//! Nothing is kept of a frame that was sent: what did not come until a ping's timeout after the last one is lost.
+//! Nothing is kept of a frame that was sent: what did not come until a ping's timeout after the last one is lost. Whether all have
+//! come to VMs of other ranks is not known here: for these it is always waited so long.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,8 +24,12 @@ pub struct StreamFlow {
     pub config: StreamConfig,
     /// The VM whose address that is; frames follow the one that a DHCP server leases to it.
     pub target: Option<VmId>,
-    /// The VMs that it is for.
+    /// The VMs that it is for, of those of this run.
     pub receivers: Vec<VmId>,
+    /// How many other ranks have.
+    pub receivers_elsewhere: u64,
+    /// Its source is a VM of a rank whose clock nobody knows here.
+    pub has_two_clocks: bool,
     /// The sizes of its frames.
     pub sizes: Sizes,
     /// False in a warm-up.
@@ -57,8 +62,7 @@ struct State {
 /// The schedule of streams that share it. There they are numbered from 0.
 #[derive(Debug)]
 struct Lane {
-    /// The number of the first of them.
-    first: u32,
+    streams: Vec<StreamId>,
     load: Load,
 }
 
@@ -134,7 +138,7 @@ impl Streams {
         let due = lane.load.next(now)?;
         // Nobody answers it.
         lane.load.finished(now, due.flow);
-        Some((StreamId(lane.first + due.flow.0), due))
+        Some((*lane.streams.get(due.flow.index())?, due))
     }
 }
 
@@ -173,6 +177,9 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(streams) = &mut self.streams else {
             return;
         };
+        let stream = StreamId(streams.states.len() as u32);
+        self.recorder
+            .stream_crosses(stream, flow.receivers_elsewhere, flow.has_two_clocks);
         let leaks = flow.config.mac.is_some() || flow.config.destination.is_multicast();
         streams.states.push(State {
             flow,
@@ -228,13 +235,12 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(streams) = &mut self.streams else {
             return;
         };
-        let lanes = loads.iter().filter_map(|load| {
-            let first = load.flows.iter().next()?.0;
+        let lanes = loads.iter().map(|load| {
             let mut lane = Lane {
-                first,
+                streams: load.flows.iter().map(|flow| StreamId(flow.0)).collect(),
                 load: Load::new(streams.random.u64(..)),
             };
-            let number = load.flows.end().saturating_sub(first);
+            let number = lane.streams.len() as u32;
             for _ in 0..number {
                 lane.load.add_flow();
             }
@@ -243,7 +249,7 @@ impl<F: Fabric> Hypervisor<F> {
                 ..load.clone()
             };
             lane.load.begin(at, &load);
-            Some(lane)
+            lane
         });
         streams.lanes = lanes.collect();
     }

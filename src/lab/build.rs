@@ -11,7 +11,7 @@ use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Val
 use crate::system::{self, Neighbours, allocated_bytes, memory_use};
 use crate::time::{Instant, unix_nanos};
 use crate::topology::Topology;
-use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOptions, SessionConfig, StreamConfig};
+use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOptions, SessionConfig, StreamConfig, VmId};
 
 use super::LabError;
 
@@ -143,9 +143,16 @@ fn add_streams(
     if experiment.streams.is_empty() {
         return Ok(());
     }
-    let run = unix_nanos ^ unix_nanos >> 32 ^ experiment.seed;
-    hypervisor.expect_streams(run as u32, experiment.timeout);
+    let run = match &experiment.part {
+        Some(part) => part.run(),
+        None => (unix_nanos ^ unix_nanos >> 32 ^ experiment.seed) as u32,
+    };
+    hypervisor.expect_streams(run, experiment.timeout);
+    let has_own_clock = experiment.lab.sharing.is_none();
     for stream in &experiment.streams {
+        let receivers = stream.receivers.iter().copied();
+        let (own, elsewhere): (Vec<VmId>, Vec<VmId>) =
+            receivers.partition(|vm| experiment.is_own(*vm));
         let destination = experiment.destination_of(stream).ok_or_else(|| {
             let (source, target) = (stream.source, stream.target);
             LabError::Plan(format!(
@@ -163,7 +170,9 @@ fn add_streams(
                 Target::Vm(vm) => Some(vm),
                 Target::Address(_) => None,
             },
-            receivers: stream.receivers.clone(),
+            receivers: own,
+            receivers_elsewhere: elsewhere.len() as u64,
+            has_two_clocks: has_own_clock && !experiment.is_own(stream.source),
             sizes: stream.sizes.clone(),
             is_counted: stream.is_counted,
         });

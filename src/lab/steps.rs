@@ -14,10 +14,10 @@ use crate::experiment::{self, Experiment, FlowPlan};
 use crate::fabric::{Fabric, Notice, Place, Recording};
 use crate::hypervisor::{Command, Hypervisor, RefusedMoves, RefusedStarts};
 use crate::load::FlowId;
-use crate::ranks::Gate;
+use crate::ranks::{Gate, Turns};
 use crate::reactor::End;
-use crate::report::{Builder, Context, Expectation, FabricReport, Report};
-use crate::system::{SystemError, allocated_bytes};
+use crate::report::{Builder, Context, Expectation, FabricReport, Report, StreamName};
+use crate::system::{SharedWords, SystemError, allocated_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::vm::{VmConfig, VmId};
 
@@ -133,7 +133,7 @@ where
             set_flow_paths(flows, &topology, self.hypervisor.recorder());
         }
         if self.plan.is_one_way {
-            self.hypervisor.measure_one_way();
+            self.measure_one_way()?;
         }
         self.hypervisor
             .attribute_losses(self.plan.attribute_loss)
@@ -145,6 +145,27 @@ where
         });
         let timeout = self.plan.timeout;
         self.hypervisor.ping_from_others(sources, timeout);
+        Ok(())
+    }
+
+    /// Has both ways of pings measured apart, of those between ranks on this machine as well.
+    fn measure_one_way(&mut self) -> Result<(), SystemError> {
+        self.hypervisor.measure_one_way();
+        let Some(part) = &self.plan.part else {
+            return Ok(());
+        };
+        let Some(memory) = part.turns else {
+            return Ok(());
+        };
+        let memory = Box::new(SharedWords::inherited(memory)?);
+        let sources = part.incoming.iter().filter_map(|flow| {
+            let plan = self.plan.vms.get(flow.source.index())?;
+            Some((plan.mac, (flow.source, part.owners.of(flow.source))))
+        });
+        if let Some(turns) = Turns::new(memory, part.rank) {
+            self.hypervisor
+                .measure_one_way_between_ranks(turns, sources);
+        }
         Ok(())
     }
 
@@ -390,6 +411,13 @@ where
                 return report;
             }
         }
+    }
+
+    /// The names of the streams, by their numbers.
+    pub(super) fn stream_names(&self) -> Vec<StreamName> {
+        let leased_now = || Leased::of(&self.plan, &self.hypervisor);
+        let leased = self.leased.clone().unwrap_or_else(leased_now);
+        stream_names(&self.plan, &leased)
     }
 
     /// Makes a slice of the report of what was measured so far. Returns the report once it is complete: its counts are those

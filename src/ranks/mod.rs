@@ -7,7 +7,8 @@
 //! They meet at rank 0. [`Leader`] is the state machine of rank 0 and [`Member`] that of each other rank: they are fed with bytes
 //! and instants, and give bytes and [`Event`]s. The protocol: rank 0 greets, the other says who it is and proves that it knows
 //! the secret, rank 0 proves the same; from then on each message is a line that is numbered and authenticated ([`seal`]). Then
-//! clocks are compared, and the run goes from [`Gate`] to gate: no rank passes one before all have come to it.
+//! clocks are compared, and the run goes from [`Gate`] to gate: no rank passes one before all have come to it. Ranks on one
+//! machine tell each other [`Turns`] of pings meanwhile.
 
 mod clock;
 pub mod deadlines;
@@ -17,6 +18,7 @@ mod member;
 mod message;
 pub mod seal;
 mod surroundings;
+mod turns;
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,6 +28,7 @@ pub use self::leader::{Delivery, Leader, PeerId};
 pub use self::member::Member;
 pub use self::message::{Gate, VERSION};
 pub use self::surroundings::{DEFAULT_PORT, NoRank, Surroundings};
+pub use self::turns::{Turn, TurnedPing, Turns, Words};
 use crate::time::Instant;
 
 /// Who a rank is, for the others.

@@ -9,7 +9,7 @@ use super::marks::{MarkReport, Telling};
 use super::misbehaviours::misbehaviours;
 use super::moves;
 use super::path_split::{self, PathSplitReport};
-use super::streams::streams;
+use super::streams::of_streams;
 use super::{
     ConnectionReport, FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report,
     SCHEMA, SecondReport, Verdict, losses,
@@ -186,7 +186,10 @@ impl Builder {
         let links = recorder.links();
         let (marks, marks_left) = count_marks(marks(recorder), told, context.began);
         let (moves, moves_untold) = moves::told(recorder.moves(), context.began, context.flows);
-        let (stream_counts, streams) = streams(recorder, context.streams);
+        let (stream_counts, streams) = recorder
+            .streams()
+            .map(|streams| of_streams(streams, context.streams))
+            .unzip();
         let records = recorder.flows();
         let is_whole = |flow: &&FlowRecord| flow.totals().sent > 0 && flow.totals().failed() == 0;
         let report = Report {
@@ -234,7 +237,7 @@ impl Builder {
                 context.began,
             ),
             stream_counts,
-            streams,
+            streams: streams.unwrap_or_default(),
             floods: floods(context.floods),
             floods_counted: context.floods.is_some(),
             path_split: context.path_split.map(PathSplitReport::from),

@@ -63,7 +63,7 @@ pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io
         for row in streams::rows(report, streams::SHOWN) {
             text += &format!("| {} |\n", row.map(|cell| shown(&cell)).join(" | "));
         }
-        text += &streams::left_out(report).map_or_else(String::new, |line| format!("\n{line}\n"));
+        streams::notes(report).for_each(|line| text += &format!("\n{line}\n"));
     }
     if !report.losses.is_empty() {
         text += "\n| lost pings | direction | place | reason | pings |\n|---|---|---|---|--:|\n";

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::per_second;
 use super::merge::merge;
+use super::streams::{self, StreamName, StreamsOfRank};
 use super::verdict::{OF_IMPAIRED_NETWORK, OF_NETWORK};
 use super::{
     ConnectionReport, LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses, marks,
@@ -15,7 +16,9 @@ use super::{
 use crate::fabric::Impairment;
 use crate::hypervisor::LossOfOthers;
 use crate::ranks::ClockOffset;
-use crate::record::{Cause, Latency, LatencySummary, Metric, PerMetric, Phase, SparseLatency, Way};
+use crate::record::{
+    Cause, Latency, LatencySummary, Metric, PerMetric, Recorder, SparseLatency, Way,
+};
 
 /// One rank of a run that several made together.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +52,8 @@ pub struct RankDocument {
     report: Report,
     /// So many of its misbehaviours, the last ones, are of VMs of other ranks.
     misbehaviours_elsewhere: usize,
+    /// What it knows of streams, if there are any.
+    streams: Option<StreamsOfRank>,
 }
 
 /// Pings of a VM of one rank to one of another, which knows what became of them.
@@ -76,15 +81,17 @@ struct PhaseHistograms {
 }
 
 impl RankDocument {
-    /// What a rank tells that has measured `report` in `phases`, and knows what became of pings `of_others`. So many of its
+    /// What a rank tells that has measured `report` with `recorder`, with streams of these names, and knows what became of pings `of_others`. So many of its
     /// misbehaviours as the number beside it says, the last ones, are of VMs of other ranks.
     pub fn new(
-        (report, misbehaviours_elsewhere): (Report, usize),
-        phases: &[Phase],
+        (mut report, misbehaviours_elsewhere): (Report, usize),
+        (recorder, streams): (&Recorder, &[StreamName]),
         of_others: Vec<LossOfOthers>,
         amiss: Vec<String>,
     ) -> RankDocument {
-        let phases = phases.iter().map(|phase| PhaseHistograms {
+        // They are in `streams`.
+        report.streams.clear();
+        let phases = recorder.phases().iter().map(|phase| PhaseHistograms {
             histograms: PerMetric::from_fn(|metric| {
                 phase.latency(metric).cloned().unwrap_or_default()
             }),
@@ -98,6 +105,7 @@ impl RankDocument {
             phases: phases.collect(),
             report,
             misbehaviours_elsewhere,
+            streams: recorder.streams().map(|of| StreamsOfRank::of(of, streams)),
         }
     }
 
@@ -195,6 +203,7 @@ fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
         .map(|document| (&mut document.report, document.misbehaviours_elsewhere))
         .collect();
     let misbehaviours = misbehaviours::of_ranks(&mut of_ranks);
+    join_streams(&mut parts);
     let reports: Vec<Report> = parts.into_iter().map(|part| part.document.report).collect();
     let mut merged = merge(&reports)?;
     let first = reports.first()?;
@@ -228,6 +237,23 @@ fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     merged.verdict = verdict(&rows, &sentences, &merged);
     merged.ranks = rows;
     Some((merged, amiss))
+}
+
+/// Has rank 0 tell of the streams of all ranks, and the others of none.
+fn join_streams(parts: &mut [RankPart]) {
+    let documents = parts.iter_mut().map(|part| &mut part.document);
+    let streams: Vec<StreamsOfRank> = documents.filter_map(|it| it.streams.take()).collect();
+    if streams.is_empty() {
+        return;
+    }
+    let (counts, streams) = streams::of_ranks(streams);
+    let mut whole = Some((counts, streams));
+    for part in parts {
+        let report = &mut part.document.report;
+        let (counts, streams) = whole.take().unzip();
+        report.stream_counts = counts;
+        report.streams = streams.unwrap_or_default();
+    }
 }
 
 /// Puts pings whose loss the rank that sent them does not know down to what the others say of them.
@@ -357,7 +383,7 @@ fn phases(parts: &[RankPart]) -> Vec<PhaseReport> {
         phase.rate_per_s = per_second(phase.totals.received, phase.elapsed_ns);
         let each = of_ranks.iter().filter_map(|each| each.connections);
         phase.connections = ConnectionReport::of_ranks(each, phase.elapsed_ns);
-        if phase.totals.sent > 0 {
+        if of_ranks.iter().any(|each| each.nothing_sent.is_none()) {
             phase.nothing_sent = None;
         }
         let histograms = parts
@@ -367,7 +393,7 @@ fn phases(parts: &[RankPart]) -> Vec<PhaseReport> {
             phase.summaries = PerMetric::from_fn(|metric| histograms[metric].summary());
         }
         // Of a rank that has sent something, if there is one.
-        let judged = of_ranks.iter().filter(|each| each.totals.sent > 0);
+        let judged = of_ranks.iter().filter(|each| each.nothing_sent.is_none());
         let worst = judged.max_by(|one, other| {
             let badness = |verdict: &Verdict| (verdict.limited_by_tool, verdict.disturbed);
             let (one, other) = (&one.verdict, &other.verdict);
@@ -432,6 +458,7 @@ mod tests {
                 phases: phases.collect(),
                 report,
                 misbehaviours_elsewhere: 0,
+                streams: None,
             },
         }
     }

@@ -1,15 +1,18 @@
 //! Streams in reports: what became of their frames.
 
+mod of_ranks;
+
 use std::collections::HashMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::of_ranks::{StreamsOfRank, of_ranks};
 use super::Report;
 use super::document::nothing;
 use super::merge::sum;
 use super::units::{count, percent, significant, span_or_dash};
-use crate::record::{Latency, LatencySummary, Recorder, StreamReceiver, StreamRecord, Streams};
+use crate::record::{LatencySummary, OneWay, StreamReceiver, StreamRecord, Streams};
 
 /// So many streams are told one by one: of more, those that lost most.
 pub const STREAMS_TOLD: usize = 1_000;
@@ -78,14 +81,19 @@ impl StreamCounts {
 
     /// Those of all streams that count.
     pub(super) fn of_all(streams: &Streams) -> StreamCounts {
+        let records = streams.records().iter();
+        StreamCounts::of_those(
+            streams.unsent(),
+            records.filter(|record| record.is_counted()),
+        )
+    }
+
+    fn of_those<'a>(unsent: u64, records: impl Iterator<Item = &'a StreamRecord>) -> StreamCounts {
         let mut all = StreamCounts {
-            unsent: streams.unsent(),
+            unsent,
             ..StreamCounts::default()
         };
-        let records = streams.records().iter();
-        for record in records.filter(|record| record.is_counted()) {
-            all.add(&StreamCounts::of(record));
-        }
+        records.for_each(|record| all.add(&StreamCounts::of(record)));
         all
     }
 
@@ -185,6 +193,10 @@ pub struct StreamReport {
     pub jitter_ns: Option<f64>,
     /// The packet delay variation (RFC 5481 section 4.2): by how much one-way times were longer than the shortest.
     pub delay_variation_ns: LatencySummary,
+    /// True if a receiver goes by another clock than the source, as ranks on several machines do: of such there are no one-way times and
+    /// no jitter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_two_clocks: bool,
     /// Of one that is for several VMs: each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub receivers: Vec<StreamReceiverReport>,
@@ -206,7 +218,7 @@ pub struct StreamReceiverReport {
 }
 
 /// Name of a stream.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct StreamName {
     /// The source, such as `vm0`.
     pub src: String,
@@ -227,9 +239,11 @@ impl StreamReport {
         let most = |of: &dyn Fn(&StreamReceiver) -> u64| receivers.iter().map(of).max();
         let sum = |of: fn(&StreamReceiver) -> f64| receivers.iter().map(of).sum::<f64>();
         let (frames, bits) = record.sent.rates();
-        let from_moments = || LatencySummary::from(record.moments());
-        let one_way_ns = record.one_way().map_or_else(from_moments, Latency::summary);
-        let jitters = receivers.iter().filter(|one| one.received.frames > 1);
+        let one_way_ns = match record.one_way() {
+            OneWay::Histogram(histogram) => histogram.summary(),
+            OneWay::Moments(moments) => LatencySummary::from(moments),
+        };
+        let jitters = receivers.iter().filter_map(StreamReceiver::jitter);
         StreamReport {
             src: name.src.clone(),
             dst: name.dst.clone(),
@@ -256,10 +270,8 @@ impl StreamReport {
             },
             delay_variation_ns: variation(&one_way_ns),
             one_way_ns,
-            jitter_ns: jitters
-                .map(StreamReceiver::jitter)
-                .max_by(f64::total_cmp)
-                .map(thousandths),
+            jitter_ns: jitters.max_by(f64::total_cmp).map(thousandths),
+            has_two_clocks: record.has_two_clocks,
             receivers: match receivers {
                 [] | [_] => Vec::new(),
                 several => several
@@ -296,6 +308,7 @@ impl StreamReport {
         self.received.merge(&other.received);
         self.one_way_ns = sum(&self.one_way_ns, &other.one_way_ns);
         self.delay_variation_ns = variation(&self.one_way_ns);
+        self.has_two_clocks |= other.has_two_clocks;
         self.jitter_ns = match (self.jitter_ns, other.jitter_ns) {
             (Some(one), Some(two)) => Some(one.max(two)),
             (one, two) => one.or(two),
@@ -339,26 +352,33 @@ fn thousandths(value: f64) -> f64 {
 }
 
 /// The counts of all streams that count, and the reports of those that are told.
-pub(super) fn streams(
-    recorder: &Recorder,
+pub(super) fn of_streams(
+    streams: &Streams,
     names: &[StreamName],
-) -> (Option<StreamCounts>, Vec<StreamReport>) {
-    let Some(streams) = recorder.streams() else {
-        return (None, Vec::new());
-    };
+) -> (StreamCounts, Vec<StreamReport>) {
     let unknown = StreamName::default();
     let records = streams.records().iter().enumerate();
-    let mut told: Vec<(usize, &StreamRecord)> =
-        records.filter(|(_, record)| record.is_counted()).collect();
+    let counted = records.filter(|(_, record)| record.is_counted());
+    let named = counted.map(|(index, record)| (names.get(index).unwrap_or(&unknown), record));
+    told(streams.unsent(), named)
+}
+
+/// The same of these, in their order, with frames that were not sent in time.
+fn told<'a>(
+    unsent: u64,
+    streams: impl Iterator<Item = (&'a StreamName, &'a StreamRecord)>,
+) -> (StreamCounts, Vec<StreamReport>) {
+    let mut told: Vec<_> = streams.enumerate().collect();
+    let counts = StreamCounts::of_those(unsent, told.iter().map(|(_, (_, record))| *record));
     if told.len() > STREAMS_TOLD {
-        told.sort_by_key(|(_, record)| std::cmp::Reverse(StreamCounts::of(record).lost));
+        told.sort_by_key(|(_, (_, record))| std::cmp::Reverse(StreamCounts::of(record).lost));
         told.truncate(STREAMS_TOLD);
-        told.sort_by_key(|(index, _)| *index);
+        told.sort_by_key(|(place, _)| *place);
     }
     let reports = told
         .into_iter()
-        .map(|(index, record)| StreamReport::of(record, names.get(index).unwrap_or(&unknown)));
-    (Some(StreamCounts::of_all(streams)), reports.collect())
+        .map(|(_, (name, record))| StreamReport::of(record, name));
+    (counts, reports.collect())
 }
 
 /// The columns of the table of streams.
@@ -409,8 +429,25 @@ pub(super) fn sentence(counts: &StreamCounts) -> String {
     text
 }
 
+/// What is to be said below the table of streams.
+pub(super) fn notes(report: &Report) -> impl Iterator<Item = String> {
+    left_out(report).into_iter().chain(two_clocks(report))
+}
+
+/// Says why streams have no times, if some have none because of that.
+pub(super) fn two_clocks(report: &Report) -> Option<String> {
+    let streams = report.streams.iter().filter(|one| one.has_two_clocks);
+    let why = |number| {
+        let streams = count(number);
+        format!("without one-way times, as their ends have different clocks: {streams}")
+    };
+    Some(streams.count() as u64)
+        .filter(|number| *number > 0)
+        .map(why)
+}
+
 /// Says how many are not [`SHOWN`], if any.
-pub(super) fn left_out(report: &Report) -> Option<String> {
+fn left_out(report: &Report) -> Option<String> {
     let more = report.streams.len().checked_sub(SHOWN);
     more.filter(|more| *more > 0)
         .map(|more| format!("… and {more} more"))
@@ -424,7 +461,7 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
     let mut table = super::Table::new(1, &COLUMNS);
     rows(report, SHOWN).for_each(|row| table.row(row));
     let mut lines = table.lines();
-    lines.extend(left_out(report));
+    lines.extend(notes(report));
     lines.push(format!("streams in all: {}", sentence(counts)));
     lines
 }

@@ -16,6 +16,7 @@ mod error;
 mod fdb_monitor;
 mod filter;
 mod hook;
+mod inherited;
 mod interface_fabric;
 mod kernel_fabric;
 mod kernel_types;
@@ -41,6 +42,7 @@ mod poll_handle;
 mod preflight;
 mod route_monitor;
 mod run_delay;
+mod shared_memory;
 mod side_namespace;
 mod signals;
 mod sink;
@@ -88,6 +90,8 @@ pub use launcher::{
 };
 #[doc(hidden)]
 pub use meeting_socket::nonce;
+#[doc(hidden)]
+pub use shared_memory::{MemoryDescriptor, SharedMemory, SharedWords};
 #[doc(hidden)]
 pub use signals::{EarlySignals, SignalsBetween};
 #[doc(hidden)]

@@ -1,5 +1,8 @@
 //! Several ranks: processes on the cores of one machine, and processes that a launcher has started.
 
+mod one_way;
+mod streams;
+
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::Shutdown;

@@ -178,10 +178,6 @@ fn what_a_stream_can_not_be_is_refused() {
     let lab = Lab::new();
     lab.expect_refusals(&[
         (
-            "--stream vm0:vm1 --cores 2",
-            "--stream cannot be used with several ranks",
-        ),
-        (
             "--stream vm0:vm1 --window 4",
             "a stream gets no replies; expected a rate or an interval",
         ),

@@ -78,6 +78,38 @@ fn flows_cross_from_host_to_host_and_nothing_stays() {
 }
 
 #[test]
+fn streams_cross_from_host_to_host_without_times_that_no_one_clock_has_measured() {
+    let hosts = Hosts::new();
+    let words = format!(
+        "--vms 4 --stream vm0:vm2 --stream vm3:vm1 --stream vm0:vm1 --stream vm2:broadcast --rate 400 --count 50 \
+         --underlay {IPV4} --impair vm2:in:every=5"
+    );
+    let [first, other] = hosts.run(&words);
+    other.expect_status(0);
+    let report = first.expect_status(1).json();
+    let streams = report["streams"].as_array().expect("streams");
+    let counts = streams.iter().map(|stream| {
+        let of = |figure: &str| number(stream, figure);
+        let counts = ["sent", "received", "lost"].map(|name| of(&format!("/counts/{name}")));
+        (
+            counts,
+            of("/one_way_ns/count"),
+            stream["has_two_clocks"] == true,
+        )
+    });
+    assert_eq!(
+        counts.collect::<Vec<_>>(),
+        [
+            ([50, 40, 10], 0, true),
+            ([50, 50, 0], 0, true),
+            ([50, 50, 0], 50, false),
+            // One of its receivers is in its own rank.
+            ([50, 150, 0], 50, true),
+        ]
+    );
+}
+
+#[test]
 fn peers_in_the_order_of_ranks_are_told_where_each_vm_is_and_others_learn_it() {
     let hosts = Hosts::new();
     for (underlay, learns) in [(IPV4, false), ("vxlan:42,192.0.2.2,192.0.2.1", true)] {

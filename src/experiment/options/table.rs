@@ -800,8 +800,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Output, Run)
         .help("Measure the way there and the way back of pings apart")
         .details(
-            "Histograms forward and backward, by one clock, of flows whose ends are both VMs of this process. Takes one clock \
-             reading a ping more.",
+            "Histograms forward and backward, by one clock, of flows whose ends are both VMs of the run. Takes one clock reading a \
+             ping more. Refused of pings between ranks that --cores has not started: these may have several clocks.",
         ),
     switch("count-floods")
         .place(Output, Scope::Output)

@@ -149,6 +149,11 @@ fn what_ranks_cannot_divide_is_refused_with_the_reason() {
             "vm0 of rank 0 pings the group 239.1.1.1, which VMs of other ranks join",
         ),
         (
+            "vms = 4\nping = 'ring'\nfabric = 'none'\nhook = 'true'\none-way = true",
+            None,
+            "vm1 of rank 0 pings vm2 of rank 1: both ways of a ping can't be told apart by two clocks (--one-way); expected --cores",
+        ),
+        (
             "vms = 4\n[[phase]]\nping = 'ring'\nduration = 1\nstop = 'vm2'",
             Some(First),
             "vm1 of rank 0 pings vm2 of rank 1: which starts or stops",

@@ -141,8 +141,9 @@ where
         let amiss = self.refusals();
         let of_others: Vec<_> = self.hypervisor.losses_of_others().collect();
         let elsewhere = self.hypervisor.misbehaviours_elsewhere().len();
-        let phases = self.hypervisor.recorder().phases();
-        let document = RankDocument::new((report.clone(), elsewhere), phases, of_others, amiss);
+        let streams = self.stream_names();
+        let measured = (&*self.hypervisor.recorder(), streams.as_slice());
+        let document = RankDocument::new((report.clone(), elsewhere), measured, of_others, amiss);
         // What they did there is not known here.
         let own = report.misbehaviours.len().saturating_sub(elsewhere);
         report.misbehaviours.truncate(own);

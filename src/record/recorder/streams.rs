@@ -13,6 +13,14 @@ impl Recorder {
         streams.add(is_counted, receivers, histograms);
     }
 
+    /// So many VMs that other ranks have are among those that `stream` is for, or its source is. Nobody knows the difference of
+    /// their clocks if it `has_two_clocks`.
+    pub fn stream_crosses(&mut self, stream: StreamId, receivers: u64, has_two_clocks: bool) {
+        if let Some(streams) = &mut self.streams {
+            streams.set_crossing(stream, receivers, has_two_clocks);
+        }
+    }
+
     /// The streams, if there are any.
     pub fn streams(&self) -> Option<&Streams> {
         self.streams.as_deref()
@@ -38,10 +46,14 @@ impl Recorder {
         let Some(streams) = &mut self.streams else {
             return;
         };
+        let at = match streams.has_two_clocks(of.0) {
+            true => received,
+            false => sent,
+        };
         if let Some(one_way) = streams.received(of, frame, (sent, received)) {
             self.record(Metric::Stream, one_way);
         }
-        self.phase_at(sent).answered(received);
+        self.phase_at(at).answered(received);
     }
 
     /// `vm` has read a frame that is for it, and that was damaged on its way.

@@ -2,6 +2,8 @@
 
 mod sequence;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::sequence::{MAX_SEQUENCE_GAPS, Reordering};
 use self::sequence::{Order, Sequence};
 use super::{Latency, Moments};
@@ -20,7 +22,7 @@ impl StreamId {
 }
 
 /// Frames at one end of a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Carried {
     /// How many.
     pub frames: u64,
@@ -58,9 +60,10 @@ impl Carried {
 }
 
 /// What a VM received of a stream that is for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StreamReceiver {
     /// The VM.
+    #[serde(with = "crate::vm::named")]
     pub vm: VmId,
     /// Frames received, each once.
     pub received: Carried,
@@ -93,8 +96,13 @@ impl StreamReceiver {
         }
     }
 
-    /// Takes in a frame. Returns true if it is the first copy of it.
-    fn take(&mut self, sequence: u64, octets: u64, sent: Instant, received: Instant) -> bool {
+    /// Takes in a frame; `sent` if that is known by the clock of `received`. Returns true if it is the first copy of it.
+    fn take(
+        &mut self,
+        (sequence, octets): (u64, u64),
+        sent: Option<Instant>,
+        received: Instant,
+    ) -> bool {
         match self.sequence.arrived(sequence) {
             Order::Duplicate => self.duplicate += 1,
             Order::Stale => self.stale += 1,
@@ -103,8 +111,10 @@ impl StreamReceiver {
                     self.longest_gap = self.longest_gap.max(received.nanos_since(last));
                 }
                 self.received.add(received, octets);
-                let transit = received.nanos_since(sent);
-                if let Some(before) = self.transit.replace(transit) {
+                let transit = sent.map(|sent| received.nanos_since(sent));
+                if let Some(transit) = transit
+                    && let Some(before) = self.transit.replace(transit)
+                {
                     self.jitter += (transit.abs_diff(before) as f64 - self.jitter) / 16.0;
                 }
                 return true;
@@ -123,32 +133,68 @@ impl StreamReceiver {
         self.sequence.longest_loss(sent)
     }
 
-    /// The interarrival jitter after the last frame (RFC 3550 section 6.4.1), in nanoseconds.
-    pub const fn jitter(&self) -> f64 {
-        self.jitter
+    /// The interarrival jitter after the last frame (RFC 3550 section 6.4.1), in nanoseconds; `None` before a second frame, and if it
+    /// is not known how long frames took.
+    pub fn jitter(&self) -> Option<f64> {
+        let is_known = self.received.frames > 1 && self.transit.is_some();
+        is_known.then_some(self.jitter)
     }
 }
 
 /// What became of one stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StreamRecord {
     is_counted: bool,
+    /// Its ends go by different clocks, of which nobody knows the difference: nothing is known of the time that frames take.
+    pub has_two_clocks: bool,
     /// Frames sent.
     pub sent: Carried,
     /// Frames that were due and could not be sent, because the neighbour was not known or no way led to it.
     pub unresolved: u64,
     /// Copies that VMs got which they are not for.
     pub leaked: u64,
-    /// The VMs that it is for, in the order of their numbers.
+    /// The VMs that it is for, in the order of their numbers, of those that this process has.
     receivers: Vec<StreamReceiver>,
+    /// How many others have.
+    receivers_elsewhere: u64,
+    #[serde(skip)]
     one_way: OneWay,
 }
 
 /// One-way times: of few streams all of them, of others what moments tell.
-#[derive(Clone, Debug)]
-enum OneWay {
+#[derive(Clone, PartialEq, Debug)]
+pub enum OneWay {
+    /// All of them.
     Histogram(Box<Latency>),
+    /// What moments tell.
     Moments(Moments),
+}
+
+impl Default for OneWay {
+    fn default() -> OneWay {
+        OneWay::Moments(Moments::default())
+    }
+}
+
+impl OneWay {
+    fn merge(&mut self, other: &OneWay) {
+        match (self, other) {
+            (OneWay::Histogram(ours), OneWay::Histogram(theirs)) => ours.merge(theirs),
+            (OneWay::Moments(ours), theirs) => ours.merge(theirs.moments()),
+            (ours, theirs) => {
+                let mut moments = *ours.moments();
+                moments.merge(theirs.moments());
+                *ours = OneWay::Moments(moments);
+            }
+        }
+    }
+
+    const fn moments(&self) -> &Moments {
+        match self {
+            OneWay::Histogram(histogram) => histogram.moments(),
+            OneWay::Moments(moments) => moments,
+        }
+    }
 }
 
 impl StreamRecord {
@@ -162,20 +208,45 @@ impl StreamRecord {
         &self.receivers
     }
 
-    /// From the sending of a frame to its receipt, of each VM that received it; if it was kept.
-    pub fn one_way(&self) -> Option<&Latency> {
-        match &self.one_way {
-            OneWay::Histogram(histogram) => Some(histogram),
-            OneWay::Moments(_) => None,
-        }
+    /// From the sending of a frame to its receipt, of each VM that received it.
+    pub const fn one_way(&self) -> &OneWay {
+        &self.one_way
     }
 
     /// Count, extremes, mean and deviation of that.
     pub const fn moments(&self) -> &Moments {
-        match &self.one_way {
-            OneWay::Histogram(histogram) => histogram.moments(),
-            OneWay::Moments(moments) => moments,
+        self.one_way.moments()
+    }
+
+    /// The same record with these one-way times, and of its order what is to be known when no further frame is to come.
+    pub fn closed(&self, one_way: OneWay) -> StreamRecord {
+        let mut closed = StreamRecord {
+            one_way,
+            ..self.clone()
+        };
+        for receiver in &mut closed.receivers {
+            receiver.sequence = receiver.sequence.closed();
         }
+        closed
+    }
+
+    /// Takes in what another rank knows of the same stream: its source is in one of them, each of its receivers in one.
+    pub fn merge(&mut self, other: StreamRecord) {
+        if other.sent.frames > 0 {
+            self.sent = other.sent;
+        }
+        self.has_two_clocks |= other.has_two_clocks;
+        self.unresolved += other.unresolved;
+        self.leaked += other.leaked;
+        self.receivers.extend(other.receivers);
+        self.receivers.sort_by_key(|one| one.vm);
+        self.one_way.merge(&other.one_way);
+    }
+
+    /// Returns true if nothing became of it here.
+    pub fn is_idle(&self) -> bool {
+        let counts = [self.sent.frames, self.unresolved, self.leaked];
+        self.receivers.is_empty() && counts == [0; 3]
     }
 
     fn receiver_mut(&mut self, vm: VmId) -> Option<&mut StreamReceiver> {
@@ -210,7 +281,8 @@ impl Streams {
         self.unsent
     }
 
-    /// Returns true if not every frame sent has come to each VM that it is for.
+    /// Returns true if not every frame sent has come to each VM that it is for, so far as is known here: not of VMs that other ranks
+    /// have.
     pub const fn is_any_missing(&self) -> bool {
         self.arrived < self.expected
     }
@@ -235,7 +307,24 @@ impl Streams {
             leaked: 0,
             receivers: receivers.into_iter().map(StreamReceiver::new).collect(),
             one_way,
+            receivers_elsewhere: 0,
+            has_two_clocks: false,
         });
+    }
+
+    /// So many VMs that other ranks have are among those that `stream` is for, or its source is. Nobody knows the difference of
+    /// their clocks if it `has_two_clocks`.
+    pub(super) fn set_crossing(&mut self, stream: StreamId, receivers: u64, has_two_clocks: bool) {
+        if let Some(record) = self.records.get_mut(stream.index()) {
+            record.receivers_elsewhere = receivers;
+            record.has_two_clocks = has_two_clocks;
+        }
+    }
+
+    /// Returns true if it is not known how long frames of `stream` take.
+    pub(super) fn has_two_clocks(&self, stream: StreamId) -> bool {
+        let record = self.records.get(stream.index());
+        record.is_some_and(|record| record.has_two_clocks)
     }
 
     /// Returns true if `stream` is for `vm`.
@@ -256,7 +345,7 @@ impl Streams {
     pub(super) fn sent(&mut self, stream: StreamId, sent: Instant, octets: u64) {
         if let Some(record) = self.records.get_mut(stream.index()) {
             record.sent.add(sent, octets);
-            self.expected += record.receivers.len() as u64;
+            self.expected += record.receivers.len() as u64 + record.receivers_elsewhere;
         }
     }
 
@@ -268,11 +357,14 @@ impl Streams {
         (sent, received): (Instant, Instant),
     ) -> Option<u64> {
         let record = self.records.get_mut(stream.index())?;
+        let sent = (!record.has_two_clocks).then_some(sent);
         let receiver = record.receiver_mut(vm)?;
-        if !receiver.take(sequence, octets, sent, received) {
+        if !receiver.take((sequence, octets), sent, received) {
             return None;
         }
-        self.arrived += 1;
+        // Those of VMs of other ranks are not to come here.
+        self.arrived += u64::from(record.sent.frames > 0);
+        let sent = sent?;
         let one_way = received.nanos_since(sent);
         match &mut record.one_way {
             OneWay::Histogram(histogram) => histogram.record(one_way),
@@ -316,12 +408,12 @@ mod tests {
         for (number, transit) in (0..).zip(transits) {
             let sent = Instant::from_nanos(number * 1_000);
             let received = Instant::from_nanos(number * 1_000 + transit);
-            assert!(receiver.take(number, 64, sent, received));
+            assert!(receiver.take((number, 64), Some(sent), received));
         }
         for pair in transits.windows(2) {
             expected += (pair[1].abs_diff(pair[0]) as f64 - expected) / 16.0;
         }
-        assert_eq!(receiver.jitter(), expected);
+        assert_eq!(receiver.jitter(), Some(expected));
         assert_eq!(receiver.longest_gap, 1_110);
     }
 
@@ -348,7 +440,7 @@ mod tests {
         assert_eq!(duplicates.collect::<Vec<_>>(), [1, 0]);
         assert_eq!(record.moments().count(), 2);
         streams.add(false, Vec::new(), 1);
-        assert!(streams.records()[0].one_way().is_none());
-        assert_eq!(streams.records()[0].moments().count(), 2);
+        let one_way = streams.records()[0].one_way();
+        assert!(matches!(one_way, OneWay::Moments(moments) if moments.count() == 2));
     }
 }

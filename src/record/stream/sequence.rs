@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// Gaps between the numbers received that are remembered. With one more, the oldest is forgotten: of a frame that comes from
 /// before its end it can't be told whether it is a duplicate.
 pub const MAX_SEQUENCE_GAPS: usize = 4096;
@@ -28,7 +30,7 @@ pub(super) enum Order {
 }
 
 /// Frames out of order, duplicates not counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Reordering {
     /// Frames that came after one with a higher number (RFC 4737 section 3.3).
     pub reordered: u64,
@@ -39,13 +41,14 @@ pub struct Reordering {
 }
 
 /// The numbers that have arrived. Memory: 24 bytes a gap, nothing where no frame is lost or late.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Sequence {
     /// The number expected next: that behind the highest.
     next: u64,
     /// First copies so far.
     arrived: u64,
     /// In ascending order.
+    #[serde(skip)]
     gaps: VecDeque<Gap>,
     /// Nothing is known of numbers below this one.
     known_from: u64,
@@ -130,6 +133,16 @@ impl Sequence {
             }
         }
         Some(whole)
+    }
+
+    /// The same, of which no further frame is to come: it needs no gaps any more.
+    pub(super) fn closed(&self) -> Sequence {
+        Sequence {
+            known_from: self.next,
+            longest_forgotten: self.longest_loss(0),
+            gaps: VecDeque::new(),
+            ..*self
+        }
     }
 
     pub(super) const fn reordering(&self) -> &Reordering {

@@ -55,7 +55,7 @@ fn a_stream_comes_whole_in_order_and_at_its_pace() {
         let wire = WIRE_DELAY.as_nanos() as u64;
         let moments = record.moments();
         assert_eq!((moments.min(), moments.max()), (Some(wire), Some(wire)));
-        assert_eq!(receiver.jitter(), 0.0, "{more}");
+        assert_eq!(receiver.jitter(), Some(0.0), "{more}");
         assert_eq!(receiver.longest_gap, 1_000_000, "{more}");
         let nothing = (receiver.duplicate, receiver.stale, record.leaked);
         assert_eq!(nothing, (0, 0, 0), "{more}");

@@ -2,17 +2,17 @@
 //! descriptors open.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
 
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
 use aya_obj::generated::{BPF_NOEXIST, bpf_prog_type};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::refused;
 use crate::system::bpf::{Claims, Loaded, chain};
 use crate::system::error::SystemError;
+use crate::system::inherited::{set_inherited, take_inherited};
 use crate::system::limits::SPARE_VMS;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("switch.o");
@@ -69,7 +69,7 @@ impl SharedSwitch {
     pub fn pass_on(&self) -> Result<SwitchDescriptors, SystemError> {
         let descriptors = self.0.descriptors();
         for descriptor in descriptors {
-            set_inherited(descriptor, true)?;
+            set_inherited(descriptor, true, INHERITING)?;
         }
         Ok(SwitchDescriptors(descriptors.map(|one| one.as_raw_fd())))
     }
@@ -106,16 +106,7 @@ impl Parts {
     pub(super) fn inherited(
         SwitchDescriptors(numbers): SwitchDescriptors,
     ) -> Result<Parts, SystemError> {
-        let take = |number: RawFd| {
-            #[allow(unsafe_code)]
-            // SAFETY: the launcher left it open for this process, and nothing else here knows of it. One that is not open is
-            // found out next, and borrowed no longer.
-            let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-            set_inherited(borrowed, false)?;
-            #[allow(unsafe_code)]
-            // SAFETY: it is open, and was this process's from its start on without an owner.
-            Ok::<_, SystemError>(unsafe { OwnedFd::from_raw_fd(number) })
-        };
+        let take = |number| take_inherited(number, INHERITING);
         let map = |number| {
             let data = MapData::from_fd(take(number)?);
             data.map_err(|error| SystemError::refused(INHERITING, chain(&error)))
@@ -148,17 +139,6 @@ impl Parts {
 }
 
 const INHERITING: &str = "take the XDP switch from the process that has started this rank";
-
-/// Has a descriptor stay open in processes that this one starts, or not.
-fn set_inherited(descriptor: BorrowedFd<'_>, is_inherited: bool) -> Result<(), SystemError> {
-    let flags = match is_inherited {
-        true => FdFlag::empty(),
-        false => FdFlag::FD_CLOEXEC,
-    };
-    let set = fcntl(descriptor, FcntlArg::F_SETFD(flags));
-    set.map(|_| ())
-        .map_err(|errno| SystemError::kernel(INHERITING, errno))
-}
 
 const fn room_for_groups(vms: u32) -> u32 {
     vms.saturating_add(SPARE_VMS).saturating_mul(GROUPS_OF_A_VM)
