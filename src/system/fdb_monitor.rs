@@ -17,9 +17,13 @@ use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::MacAddr;
 
-/// Bytes of `struct ndmsg`, which the attributes follow, and where its flags are.
+/// Bytes of `struct ndmsg`, which the attributes follow, and where its state and its flags are.
 const HEADER: usize = 12;
+const STATE: usize = 8;
 const FLAGS: usize = 10;
+/// `NUD_NOARP` and `NUD_PERMANENT` of `linux/neighbour.h`, the states of entries that somebody has set (`fdb_to_nud()` in
+/// `net/bridge/br_fdb.c`): they do not age.
+const SET: u8 = 0x40 | 0x80;
 /// `NTF_EXT_LEARNED` of `linux/neighbour.h`: somebody has told the bridge, as the lab itself does, or a daemon of a routing
 /// protocol.
 const TOLD: u8 = 1 << 4;
@@ -80,7 +84,8 @@ fn change(kind: u16, payload: &[u8]) -> Option<(MacAddr, FdbChange)> {
     if payload.first() != Some(&(libc::AF_BRIDGE as u8)) {
         return None;
     }
-    let is_told = payload.get(FLAGS)? & TOLD != 0;
+    let [state, _] = u16::from_ne_bytes(*payload.get(STATE..)?.first_chunk()?).to_le_bytes();
+    let is_told = payload.get(FLAGS)? & TOLD != 0 || state & SET != 0;
     let mut attributes = attributes(payload.get(HEADER..)?);
     let (_, mac) = attributes.find(|(kind, _)| *kind == HARDWARE_ADDRESS)?;
     let mac = MacAddr(mac.try_into().ok()?);
@@ -103,8 +108,22 @@ impl AsRawFd for FdbMonitor {
 mod tests {
     use super::*;
 
-    fn payload(family: i32, flags: u8, mac: [u8; 6]) -> Vec<u8> {
-        let mut payload = vec![family as u8, 0, 0, 0, 7, 0, 0, 0, 2, 0, flags, 0];
+    fn payload(family: i32, (state, flags): (u8, u8), mac: [u8; 6]) -> Vec<u8> {
+        let state = u16::from(state).to_ne_bytes();
+        let mut payload = vec![
+            family as u8,
+            0,
+            0,
+            0,
+            7,
+            0,
+            0,
+            0,
+            state[0],
+            state[1],
+            flags,
+            0,
+        ];
         payload.extend(10_u16.to_ne_bytes());
         payload.extend(HARDWARE_ADDRESS.to_ne_bytes());
         payload.extend(mac);
@@ -117,18 +136,33 @@ mod tests {
         let mac = [2, 0, 10, 77, 0, 5];
         let heard = |change| Some((MacAddr(mac), change));
         let bridge = libc::AF_BRIDGE;
-        for (kind, family, flags, expected) in [
-            (libc::RTM_NEWNEIGH, bridge, 0, heard(FdbChange::Learned)),
-            (libc::RTM_DELNEIGH, bridge, 0, heard(FdbChange::Forgotten)),
-            (libc::RTM_GETNEIGH, bridge, 0, None),
-            (libc::RTM_NEWNEIGH, bridge, TOLD, heard(FdbChange::Told)),
-            (libc::RTM_DELNEIGH, bridge, TOLD, None),
-            (libc::RTM_NEWNEIGH, libc::AF_INET, 0, None),
+        let (reachable, fixed, local) = ((2, 0), (0x40, 0), (0x80, 0));
+        let told = (2, TOLD);
+        for (kind, family, entry, expected) in [
+            (
+                libc::RTM_NEWNEIGH,
+                bridge,
+                reachable,
+                heard(FdbChange::Learned),
+            ),
+            (
+                libc::RTM_DELNEIGH,
+                bridge,
+                reachable,
+                heard(FdbChange::Forgotten),
+            ),
+            (libc::RTM_GETNEIGH, bridge, reachable, None),
+            (libc::RTM_NEWNEIGH, bridge, told, heard(FdbChange::Told)),
+            (libc::RTM_NEWNEIGH, bridge, fixed, heard(FdbChange::Told)),
+            (libc::RTM_NEWNEIGH, bridge, local, heard(FdbChange::Told)),
+            (libc::RTM_DELNEIGH, bridge, told, None),
+            (libc::RTM_DELNEIGH, bridge, fixed, None),
+            (libc::RTM_NEWNEIGH, libc::AF_INET, reachable, None),
         ] {
-            assert_eq!(change(kind, &payload(family, flags, mac)), expected);
+            assert_eq!(change(kind, &payload(family, entry, mac)), expected);
         }
-        for length in 0..payload(bridge, 0, mac).len() - 2 {
-            let whole = payload(bridge, 0, mac);
+        for length in 0..payload(bridge, reachable, mac).len() - 2 {
+            let whole = payload(bridge, reachable, mac);
             assert_eq!(change(libc::RTM_NEWNEIGH, &whole[..length]), None);
         }
     }
