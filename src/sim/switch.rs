@@ -19,6 +19,8 @@ pub const WIRE_DELAY: Duration = Duration::from_micros(10);
 
 /// The reason for the drop of a frame for a VM that is on its way, or that the network has yet to find.
 const MOVING: &str = "MOVING";
+/// Why a frame is dropped whose destination has moved, and has sent nothing from its new port yet.
+const LEFT_PORT: &str = "LEFT_PORT";
 
 /// Checks that a simulation has a place: all VMs are on one leaf at first, and there is another one. What carries frames is the same
 /// everywhere.
@@ -142,10 +144,13 @@ impl Switch {
         if port.is_down {
             return self.note_drop("ENETDOWN", now, to, frame);
         }
+        if now < port.from {
+            return self.note_drop(MOVING, now, to, frame);
+        }
         // What goes to where the VM was is lost.
         let is_broadcast = frame.first().is_some_and(|byte| byte & 1 != 0);
-        if now < port.from || port.is_astray && !is_broadcast {
-            return self.note_drop(MOVING, now, to, frame);
+        if port.is_astray && !is_broadcast {
+            return self.note_drop(LEFT_PORT, now, to, frame);
         }
         if self
             .queue_length

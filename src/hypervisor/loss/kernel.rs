@@ -32,8 +32,10 @@ const REASONS: &[(&str, Cause)] = &[
     ("VLAN_FILTER", Cause::InBridge),
     ("TC_EGRESS", Cause::BehindBridge),
     ("QDISC_DROP", Cause::BehindBridge),
-    // Of the switch in memory: the destination is at the port that the frame comes by, or its link is down.
+    // Of the switch in memory: the destination is at the port that the frame comes by, or has left the one that it is known at, or
+    // its link is down.
     ("SAME_PORT", Cause::InBridge),
+    ("LEFT_PORT", Cause::InBridge),
     ("ENETDOWN", Cause::Absent),
 ];
 
