@@ -7,7 +7,9 @@ use rustc_hash::FxHashMap;
 use super::lifecycle::Due;
 use super::marks::next_ping;
 use super::{CommandError, Hypervisor};
-use crate::fabric::{Fabric, FdbChange, FdbEvent, Notice, Place, Relocated, RelocationError};
+use crate::fabric::{
+    Direction, Fabric, FdbChange, FdbEvent, Notice, Place, Relocated, RelocationError,
+};
 use crate::load::FlowId;
 use crate::record::{Gap, Move};
 use crate::time::Instant;
@@ -367,7 +369,7 @@ impl<F: Fabric> Hypervisor<F> {
             let flows = slot.flows.iter().chain(&slot.targeted_by).copied();
             peers.extend(flows.filter(|flow| {
                 let state = self.flows.get(flow.index());
-                state.is_some_and(|state| state.ping.is_some())
+                state.is_some_and(|state| state.ping.is_some()) && self.load.takes_part(*flow)
             }));
         }
         peers.sort_unstable();
@@ -393,8 +395,10 @@ impl<F: Fabric> Hypervisor<F> {
         });
         let places = (made.from.to_string(), made.to.to_string());
         let times = (made.began, made.ready);
+        let mut held = self.fabric.held_pings(made.began);
+        let is_held = held.any(|held| (held.vm, held.direction) == (vm, Direction::Out));
         let made = Move {
-            pings: slot.is_some_and(|slot| !slot.flows.is_empty()),
+            sends_unasked: is_held || slot.is_some_and(|slot| !slot.flows.is_empty()),
             is_told: made.is_introduced,
             gaps: gaps.collect(),
             ..Move::new(vm, places, announcement, times)
@@ -467,17 +471,23 @@ impl<F: Fabric> Hypervisor<F> {
                 _ => {}
             }
         }
+        let fabric = &self.fabric;
         self.recorder.change_move(*number, |made| {
+            // What was heard in the same turn as that in which the move began has an earlier time, and was learned later.
+            let at = match event.at > made.began {
+                true => event.at,
+                false => fabric.time_after(event.at),
+            };
             let known = match event.change {
                 FdbChange::Learned => &mut made.learned,
                 FdbChange::LearnedFromAnnouncement => {
-                    made.learned_from_announcement.get_or_insert(event.at);
+                    made.learned_from_announcement.get_or_insert(at);
                     &mut made.learned
                 }
                 FdbChange::Told => &mut made.told,
                 FdbChange::Forgotten => &mut made.forgotten,
             };
-            known.get_or_insert(event.at);
+            known.get_or_insert(at);
         });
     }
 

@@ -167,6 +167,14 @@ impl Load {
         }
     }
 
+    /// Returns true if a flow has a part in the present phase.
+    pub fn takes_part(&self, id: FlowId) -> bool {
+        match self.apart_of(id) {
+            Some((load, id)) => load.takes_part(id),
+            None => self.taking_part.contains(id),
+        }
+    }
+
     /// Returns true before the first phase, and after the last.
     pub fn is_between_phases(&self) -> bool {
         self.pacing.is_none()

@@ -80,8 +80,8 @@ pub struct Move {
     pub learned: Option<Instant>,
     /// When one had learned that from an announcement.
     pub learned_from_announcement: Option<Instant>,
-    /// It pings others itself, and so sends without being asked.
-    pub pings: bool,
+    /// It pings others itself, or frames of it were held when it began: it sends without having been asked anew.
+    pub sends_unasked: bool,
     /// The lab itself has told its bridges where it is.
     pub is_told: bool,
     /// When somebody else had told a bridge where it is.
@@ -111,7 +111,7 @@ impl Move {
             ready,
             learned: None,
             learned_from_announcement: None,
-            pings: false,
+            sends_unasked: false,
             is_told: false,
             told: None,
             forgotten: None,
@@ -435,7 +435,7 @@ impl Move {
         } else if before(self.learned).is_some_and(|learned| Some(learned) <= self.ready) {
             // Nobody was looking for first frames yet, and it had announced nothing: what is heard when the link is ready was learned
             // before.
-            match self.pings {
+            match self.sends_unasked {
                 true => EndedBy::FdbByOwnFrame,
                 // It has answered what was flooded.
                 false => EndedBy::Flooded,
@@ -794,7 +794,7 @@ mod tests {
                 &|made| {
                     made.ready = Some(at(1_250));
                     made.learned = Some(at(1_240));
-                    made.pings = true;
+                    made.sends_unasked = true;
                     made.seen = seen(Some(1_280), Some(1_280), false);
                 },
                 EndedBy::FdbByOwnFrame,

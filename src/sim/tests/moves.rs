@@ -3,6 +3,7 @@
 use super::*;
 use crate::fabric::{KernelName, Place, SplitPings};
 use crate::hypervisor::{PlannedMisbehaviour, PlannedMove, Relocation};
+use crate::load::FlowId;
 use crate::record::{EndedBy, Move};
 use crate::vm::{Announcement, Misbehaviour, RxFilter};
 
@@ -330,6 +331,48 @@ fn a_frame_that_a_vm_sends_while_its_port_carries_nothing_is_dropped_with_a_reas
     let dropped = switch.frame_drops().drops;
     let reasons: Vec<KernelName> = dropped.iter().map(|drop| drop.reason).collect();
     assert_eq!(reasons, [KernelName::new("MOVING")]);
+}
+
+#[test]
+fn a_frame_for_a_vm_that_has_moved_and_is_silent_is_dropped_at_the_port_that_it_has_left() {
+    let mut switch = Switch::new(MS);
+    let filter = |vm| RxFilter {
+        mac: MacAddr([2, 0, 0, 0, 0, vm]),
+        addresses: Vec::new(),
+        groups: Vec::new(),
+        is_promiscuous: false,
+    };
+    for vm in 0..2 {
+        switch.plug(VmId(vm.into()), &filter(vm)).unwrap();
+    }
+    switch.watch_drops().unwrap();
+    let frame = |to: MacAddr, from: MacAddr| [&to.0[..], &from.0, &[8, 0], &[0; 46]].concat();
+    let [own, other] = [0, 1].map(|vm| filter(vm).mac);
+    switch.write(Instant::ZERO, VmId(0), &frame(other, own));
+    switch
+        .relocate(Instant::ZERO, VmId(0), &Place::Leaf(1), &filter(0), MS)
+        .unwrap();
+    for at in [Instant::ZERO, Instant::ZERO + MS] {
+        switch.write(at, VmId(1), &frame(own, other));
+    }
+    let dropped = switch.frame_drops().drops;
+    let reasons: Vec<&str> = dropped.iter().map(|drop| drop.reason.as_str()).collect();
+    assert_eq!(reasons, ["MOVING", "LEFT_PORT"]);
+}
+
+#[test]
+fn a_move_has_a_gap_for_each_flow_that_pings_then() {
+    let mut lab = new_lab(2, MS / 10);
+    flow(&mut lab, 0, 1);
+    flow(&mut lab, 1, 0);
+    let pacing = Pacing::Interval(MS);
+    let mut first = phase("", 1, pacing, None, Some(MS * 10));
+    first.moves = vec![planned(MS * 5, Relocation::to(Place::Leaf(1)))];
+    let second = phase("", 2, pacing, None, Some(MS * 10));
+    carry(&mut lab, vec![first, second]);
+    let moves = moves(&mut lab);
+    let flows: Vec<FlowId> = moves[0].gaps.iter().map(|gap| gap.flow).collect();
+    assert_eq!(flows, [FlowId(0)]);
 }
 
 #[test]
