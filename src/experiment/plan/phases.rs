@@ -11,7 +11,7 @@ use crate::experiment::options::{self, Scope};
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Origin, PACING, Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion, StreamPlan};
-use crate::hypervisor::Phase;
+use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::record::{MarkName, NoMarkName};
 use crate::vm::{MAX_OUTSTANDING, ProbeKind, VmId};
@@ -37,8 +37,10 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
             .collect()
     };
     let transitions = super::transitions::transitions(&each, context)?;
-    let changing = transitions.iter().flatten().map(|transition| transition.vm);
-    let mut places = Places::new(context, changing, defaults.get("control").is_some());
+    let starting = transitions.iter().flatten();
+    let starting = starting.filter(|transition| transition.change == Change::Start);
+    let starting = starting.map(|transition| transition.vm);
+    let mut places = Places::new(context, starting, defaults.get("control").is_some());
     let mut transitions = transitions.into_iter();
     let mut flows = Flows::default();
     let mut streams = Streams::default();

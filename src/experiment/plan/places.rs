@@ -16,7 +16,7 @@ pub(super) struct Places<'a> {
     context: &'a PlanContext<'a>,
     /// `None` where all places are alike, as in a simulation.
     topology: Option<Topology>,
-    /// VMs that start or stop: where these are is not followed.
+    /// VMs that have started or stopped by now: where these are is not followed.
     changing: FxHashSet<VmId>,
     /// Others may move VMs while the run goes on, so that nothing is known.
     is_steered: bool,
@@ -41,18 +41,18 @@ enum Refusal {
 }
 
 impl<'a> Places<'a> {
-    /// The VMs are where the lab of `context` has them; some are `changing`: they start or stop. Others may move VMs too if the
-    /// run `is_steered`.
+    /// The VMs are where the lab of `context` has them; some are `starting` in the run. Others may move VMs too if the run
+    /// `is_steered`.
     pub(super) fn new(
         context: &'a PlanContext<'a>,
-        changing: impl Iterator<Item = VmId>,
+        starting: impl Iterator<Item = VmId>,
         is_steered: bool,
     ) -> Places<'a> {
         let topology = context.lab.topology().and_then(Result::ok);
         Places {
             context,
             topology: topology.filter(|_| !context.are_simulated),
-            changing: changing.collect(),
+            changing: starting.collect(),
             is_steered,
             moved: FxHashMap::default(),
         }
@@ -72,6 +72,8 @@ impl<'a> Places<'a> {
         if self.is_steered {
             return Ok(planned.into_iter().map(|(_, planned)| planned).collect());
         }
+        let changing = phase.transitions.iter().map(|transition| transition.vm);
+        self.changing.extend(changing);
         for stay in self.moved.values_mut().flatten() {
             stay.settles = None;
         }
@@ -285,6 +287,11 @@ mod tests {
             (
                 "[[phase]]\nmove = 'vm1:leaf1'\n[[phase]]\nmove = 'vm1:back'",
                 vec![vec![1], vec![1]],
+            ),
+            // One that stops later is followed until then.
+            (
+                "[[phase]]\nduration = '1s'\nmove = 'vm[1-3]:leaf1'\n[[phase]]\nduration = '1s'\nstop = 'vm3'",
+                vec![vec![1], vec![]],
             ),
         ] {
             assert_eq!(moved(lines), Ok(expected), "{lines}");
