@@ -253,6 +253,12 @@ impl Runs {
         {
             return Err(setting.error(UNCOUNTED).into());
         }
+        let mut of_moves = settings.all("expect").iter().zip(&expectations);
+        if let Some((setting, _)) = of_moves.find(|(_, one)| one.is_of_moves())
+            && !experiment.may_move_pinged_vms()
+        {
+            return Err(setting.error(UNMOVED).into());
+        }
         if let Some(setting) = settings.get("expect")
             && !experiment.has_load()
         {
@@ -297,6 +303,10 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
         UsageError::new(format_args!("{name} {found}: expected {expected}{meant}"))
     })
 }
+
+/// Why a figure of moves can't be expected to be something.
+const UNMOVED: &str =
+    "no VM moves that is pinged or pings; expected --move beside it, and a ping pattern";
 
 /// Why a figure of floods can't be expected to be something.
 const UNCOUNTED: &str = "floods are not counted; expected --count-floods beside it";

@@ -440,6 +440,13 @@ impl Experiment {
         kinds.any(|kind| kind == "count-floods")
     }
 
+    /// Returns true if there are pings, and VMs move, or a client may move some.
+    pub fn may_move_pinged_vms(&self) -> bool {
+        let mut phases = self.phases.iter();
+        let moves = phases.any(|phase| !phase.moves.is_empty());
+        moves && self.flow_count() > 0 || !self.listen.control.is_empty()
+    }
+
     /// Returns true if an instrument writes to `place`.
     pub fn writes_to(&self, place: &WriteTo) -> bool {
         self.instruments.iter().any(|config| config.to() == place)

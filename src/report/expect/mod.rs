@@ -191,6 +191,11 @@ impl Expectation {
         matches!(self.figure, Figure::Flood(..))
     }
 
+    /// Returns true if it is about the times that moved VMs were gone.
+    pub const fn is_of_moves(&self) -> bool {
+        matches!(self.figure, Figure::Latency(Some(Metric::Outage), _))
+    }
+
     /// Returns true if it may fail because the tool is too slow. What it counts of floods is the network's doing alone.
     pub const fn is_up_to_tool(&self) -> bool {
         !matches!(
