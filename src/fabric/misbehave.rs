@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::impair::Noted;
-use super::{Direction, Harm, ImpairedPing};
+use super::{Direction, Harm, ImpairedPing, ImpairedStream};
 use crate::time::{Instant, Now};
 use crate::vm::{
     Act, Misbehaving, Misbehaviour, Misdeeds, Receiving, RxFilter, Sending, Station, VmId,
@@ -87,6 +87,13 @@ impl Misbehave {
     /// Takes those that were noted since the last call.
     pub(super) fn take_noted(&mut self) -> Vec<ImpairedPing> {
         self.noted.as_mut().map_or_else(Vec::new, Noted::take)
+    }
+
+    /// The same of frames of streams.
+    pub(super) fn take_noted_streams(&mut self) -> Vec<ImpairedStream> {
+        self.noted
+            .as_mut()
+            .map_or_else(Vec::new, Noted::take_streams)
     }
 
     /// Makes `vm` misbehave from `now` on until `end` at the latest. Returns the hardware address that it sends from in place of

@@ -39,8 +39,8 @@ pub use self::frame_drop::{
     DROPPED_BYTES, DropPlace, FrameDrop, FrameDrops, FrameHead, KernelName,
 };
 pub use self::impair::{
-    Delay, Distribution, Harm, Impaired, ImpairedPing, Impairment, ImpairmentCount, Loss,
-    MAX_HELD_BYTES, Profile, Rate, Released, Rule,
+    Delay, Distribution, Harm, Impaired, ImpairedPing, ImpairedStream, Impairment, ImpairmentCount,
+    Loss, MAX_HELD_BYTES, Profile, Rate, Released, Rule,
 };
 pub use self::instrument::{Direction, Explained, Instrument, Notice, Observed};
 pub use self::instrument_kind::{

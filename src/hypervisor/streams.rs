@@ -13,7 +13,7 @@ use crate::load::{Due, Load, PhaseLoad, Sizes};
 use crate::record::StreamId;
 use crate::time::{Instant, Now, earliest};
 use crate::vm::{RxFilter, StreamConfig, Vm, VmId};
-use crate::wire::{FRAME_CHECK_SEQUENCE, StreamTag, stamp_stream};
+use crate::wire::{FRAME_CHECK_SEQUENCE, StreamHead, StreamTag, stamp_stream};
 
 /// A stream: who sends what, and for whom it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -267,6 +267,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Gives up frames on their way, once all have come that were sent or no other is waited for.
     #[cold]
     pub(super) fn settle_streams(&mut self, now: Instant) {
+        self.look_at_impaired_streams();
         let settles_at = self.streams.as_ref().and_then(|it| it.settles_at());
         let Some(settles_at) = settles_at else {
             return;
@@ -349,6 +350,42 @@ impl<F: Fabric> Hypervisor<F> {
             is_of_stream: true,
             more: false,
         }))
+    }
+
+    /// The head of a frame, if that is one of a stream of this run.
+    pub(super) fn stream_head(&self, frame: &[u8]) -> Option<StreamHead> {
+        let run = self.streams.as_ref()?.run;
+        StreamHead::parse(frame).filter(|head| head.tag.run == run)
+    }
+
+    /// The source of a frame of a stream of this run, of whichever rank it is.
+    pub(super) fn planned_source_of(&self, head: &StreamHead) -> Option<VmId> {
+        let streams = self.streams.as_ref()?;
+        let state = streams.states.get(head.tag.stream as usize)?;
+        (head.tag.run == streams.run).then_some(state.flow.source)
+    }
+
+    /// The same, if this process has that VM.
+    pub(super) fn source_of(&self, head: &StreamHead) -> Option<VmId> {
+        let source = self.planned_source_of(head)?;
+        self.vm(source).map(|_| source)
+    }
+
+    /// Returns true if a frame is of a stream of this run that is for `vm`, which this run has.
+    pub(super) fn is_stream_for(&self, head: &StreamHead, vm: VmId) -> bool {
+        let run = self.streams.as_ref().map(|streams| streams.run);
+        let is_for =
+            |streams: &crate::record::Streams| streams.is_for(StreamId(head.tag.stream), vm);
+        run == Some(head.tag.run) && self.recorder.streams().is_some_and(is_for)
+    }
+
+    /// Returns true if a frame is of a stream that is for one VM.
+    pub(super) fn has_one_receiver(&self, head: &StreamHead) -> bool {
+        let states = self.streams.as_ref().map(|streams| &streams.states);
+        let state = states.and_then(|states| states.get(head.tag.stream as usize));
+        state.is_some_and(|State { flow, .. }| {
+            flow.receivers.len() as u64 + flow.receivers_elsewhere == 1
+        })
     }
 
     /// Stamps the frame at the start of `buffer`, the one that was built last, with `at`.

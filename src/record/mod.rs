@@ -71,7 +71,8 @@ pub use recorder::{Limits, Member, MemberCounts, Recorder};
 pub use responses::{Response, Responses, Window};
 pub use sparse::{LeanLatency, SparseLatency};
 pub use stream::{
-    Carried, MAX_SEQUENCE_GAPS, OneWay, Reordering, StreamId, StreamReceiver, StreamRecord, Streams,
+    Carried, LostFrames, MAX_SEQUENCE_GAPS, OneWay, Reordering, StreamId, StreamReceiver,
+    StreamRecord, Streams,
 };
 pub use timeline::Interval;
 pub use totals::{Count, Totals};

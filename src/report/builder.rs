@@ -9,10 +9,9 @@ use super::marks::{MarkReport, Telling};
 use super::misbehaviours::misbehaviours;
 use super::moves;
 use super::path_split::{self, PathSplitReport};
-use super::streams::of_streams;
 use super::{
     ConnectionReport, FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report,
-    SCHEMA, SecondReport, Verdict, losses,
+    SCHEMA, SecondReport, Verdict, losses, streams,
 };
 use crate::load::FlowId;
 use crate::record::{FlowRecord, Latency, Mark, Marks, Metric, PerMetric, Recorder, Work};
@@ -186,10 +185,8 @@ impl Builder {
         let links = recorder.links();
         let (marks, marks_left) = count_marks(marks(recorder), told, context.began);
         let (moves, moves_untold) = moves::told(recorder.moves(), context.began, context.flows);
-        let (stream_counts, streams) = recorder
-            .streams()
-            .map(|streams| of_streams(streams, context.streams))
-            .unzip();
+        let of_streams = |of| streams::of_streams(of, context.streams);
+        let streams = recorder.streams().map(of_streams).unwrap_or_default();
         let records = recorder.flows();
         let is_whole = |flow: &&FlowRecord| flow.totals().sent > 0 && flow.totals().failed() == 0;
         let report = Report {
@@ -236,8 +233,9 @@ impl Builder {
                 recorder.responses(),
                 context.began,
             ),
-            stream_counts,
-            streams: streams.unwrap_or_default(),
+            stream_counts: streams.counts,
+            stream_losses: streams.losses,
+            streams: streams.streams,
             floods: floods(context.floods),
             floods_counted: context.floods.is_some(),
             path_split: context.path_split.map(PathSplitReport::from),

@@ -52,7 +52,7 @@ const FLOWS: usize = 50;
 /// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
 /// that a flow pings, with its own `address`; then one `mark` for each mark, and one `mark_flow` for each flow since it, whose
 /// figures are those of a single value. Behind the run and its phases there is a `loss` for each cause, place and direction of
-/// failed pings, a `rank` for each of several ranks, and behind each flow a `flow_loss` for each of its own. One `streams` has what
+/// failed pings, a `rank` for each of several ranks, and behind each flow a `flow_loss` for each of its own, of streams `streams_loss` and `stream_loss`. One `streams` has what
 /// became of the frames of all streams, in the columns of the same counts of pings and in those of streams alone, and one `stream` at
 /// the end that of each. Columns that end in `_ns` are nanoseconds; what
 /// is not known of a row is empty.
@@ -95,6 +95,19 @@ pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::
     let streams = from.saturating_sub(before_streams)..next.saturating_sub(before_streams);
     for stream in report.streams.get(streams).unwrap_or_default() {
         table.write_record(stream_row(stream))?;
+        for loss in &stream.losses {
+            let address = stream.address.as_deref().unwrap_or_default();
+            let what = [
+                "stream_loss",
+                &stream.phase,
+                &stream.src,
+                &stream.dst,
+                address,
+                "",
+                "",
+            ];
+            table.write_record(loss_row(what, loss))?;
+        }
     }
     table.flush()?;
     Ok(Some(next).filter(|next| *next < all))
@@ -124,6 +137,9 @@ fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Resul
         let mut row = counts_row(what, counts, one_way);
         row.resize(COLUMNS, String::new());
         table.write_record(row)?;
+    }
+    for loss in &report.stream_losses {
+        table.write_record(loss_row(["streams_loss", "", "", "", "", "", ""], loss))?;
     }
     for loss in &report.losses {
         table.write_record(loss_row(["loss", "", "", "", "", "", ""], loss))?;

@@ -113,6 +113,10 @@ pub struct Report {
     /// What became of the frames of all streams (`--stream`), warm-ups not counted; absent of a run without streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_counts: Option<StreamCounts>,
+    /// The lost frames of all of these by cause and place: as many as `stream_counts.lost`. The direction of all that is known is
+    /// `request`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stream_losses: Vec<LossReport>,
     /// The streams, in the order of their phases; of more than 1,000 those that lost most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<StreamReport>,

@@ -15,8 +15,9 @@ use super::json::write_value;
 use super::pieces::{Next, PIECE};
 
 /// The fields of a report that are long: each of their items may stand in another piece.
-const LONG: [&str; 9] = [
+const LONG: [&str; 10] = [
     "losses",
+    "stream_losses",
     "impairments",
     "marks",
     "moves",

@@ -212,6 +212,15 @@ impl Report {
         has_causes.then(|| rows.fold(0, |sum: u64, row| sum.saturating_add(row.count)))
     }
 
+    /// The number of frames of streams that were lost to `cause`; `None` of a report without streams, or of a version that did not tell
+    /// causes.
+    pub fn frames_lost_for(&self, cause: Cause) -> Option<u64> {
+        let counts = self.stream_counts?;
+        let has_causes = !self.stream_losses.is_empty() || counts.lost == 0;
+        let rows = self.stream_losses.iter().filter(|row| row.cause == cause);
+        has_causes.then(|| rows.fold(0, |sum: u64, row| sum.saturating_add(row.count)))
+    }
+
     /// Takes in the losses of another run.
     pub(super) fn merge_losses(&mut self, other: &Report) {
         merge(&mut self.losses, &other.losses);

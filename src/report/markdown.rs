@@ -65,9 +65,13 @@ pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io
         }
         streams::notes(report).for_each(|line| text += &format!("\n{line}\n"));
     }
-    if !report.losses.is_empty() {
-        text += "\n| lost pings | direction | place | reason | pings |\n|---|---|---|---|--:|\n";
-        for row in &report.losses {
+    for (rows, what) in [(&report.losses, "pings"), (&report.stream_losses, "frames")] {
+        if !rows.is_empty() {
+            text += &format!(
+                "\n| lost {what} | direction | place | reason | {what} |\n|---|---|---|---|--:|\n"
+            );
+        }
+        for row in rows {
             let cells = row.cells().map(|cell| shown(&cell)).join(" | ");
             text += &format!("| {cells} | {} |\n", count(row.count));
         }

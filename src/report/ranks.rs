@@ -91,6 +91,7 @@ impl RankDocument {
     ) -> RankDocument {
         // They are in `streams`.
         report.streams.clear();
+        report.stream_losses.clear();
         let phases = recorder.phases().iter().map(|phase| PhaseHistograms {
             histograms: PerMetric::from_fn(|metric| {
                 phase.latency(metric).cloned().unwrap_or_default()
@@ -246,13 +247,13 @@ fn join_streams(parts: &mut [RankPart]) {
     if streams.is_empty() {
         return;
     }
-    let (counts, streams) = streams::of_ranks(streams);
-    let mut whole = Some((counts, streams));
+    let mut whole = streams::of_ranks(streams);
     for part in parts {
+        let of_rank = std::mem::take(&mut whole);
         let report = &mut part.document.report;
-        let (counts, streams) = whole.take().unzip();
-        report.stream_counts = counts;
-        report.streams = streams.unwrap_or_default();
+        report.stream_counts = of_rank.counts;
+        report.stream_losses = of_rank.losses;
+        report.streams = of_rank.streams;
     }
 }
 

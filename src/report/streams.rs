@@ -12,7 +12,11 @@ use super::Report;
 use super::document::nothing;
 use super::merge::sum;
 use super::units::{count, percent, significant, span_or_dash};
-use crate::record::{LatencySummary, OneWay, StreamReceiver, StreamRecord, Streams};
+use super::{LossReport, losses};
+use crate::record::{
+    Attribution, LatencySummary, LostFrames, OneWay, StreamId, StreamReceiver, StreamRecord,
+    Streams,
+};
 
 /// So many streams are told one by one: of more, those that lost most.
 pub const STREAMS_TOLD: usize = 1_000;
@@ -81,19 +85,14 @@ impl StreamCounts {
 
     /// Those of all streams that count.
     pub(super) fn of_all(streams: &Streams) -> StreamCounts {
-        let records = streams.records().iter();
-        StreamCounts::of_those(
-            streams.unsent(),
-            records.filter(|record| record.is_counted()),
-        )
-    }
-
-    fn of_those<'a>(unsent: u64, records: impl Iterator<Item = &'a StreamRecord>) -> StreamCounts {
         let mut all = StreamCounts {
-            unsent,
+            unsent: streams.unsent(),
             ..StreamCounts::default()
         };
-        records.for_each(|record| all.add(&StreamCounts::of(record)));
+        let records = streams.records().iter();
+        for record in records.filter(|record| record.is_counted()) {
+            all.add(&StreamCounts::of(record));
+        }
         all
     }
 
@@ -193,6 +192,9 @@ pub struct StreamReport {
     pub jitter_ns: Option<f64>,
     /// The packet delay variation (RFC 5481 section 4.2): by how much one-way times were longer than the shortest.
     pub delay_variation_ns: LatencySummary,
+    /// Its lost frames by cause and place: as many as `counts.lost`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<LossReport>,
     /// True if a receiver goes by another clock than the source, as ranks on several machines do: of such there are no one-way times and
     /// no jitter.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -233,7 +235,7 @@ pub struct StreamName {
 }
 
 impl StreamReport {
-    fn of(record: &StreamRecord, name: &StreamName) -> StreamReport {
+    fn of(record: &StreamRecord, name: &StreamName, losses: Vec<LossReport>) -> StreamReport {
         let receivers = record.receivers();
         let counts = StreamCounts::of(record);
         let most = |of: &dyn Fn(&StreamReceiver) -> u64| receivers.iter().map(of).max();
@@ -271,6 +273,7 @@ impl StreamReport {
             delay_variation_ns: variation(&one_way_ns),
             one_way_ns,
             jitter_ns: jitters.max_by(f64::total_cmp).map(thousandths),
+            losses,
             has_two_clocks: record.has_two_clocks,
             receivers: match receivers {
                 [] | [_] => Vec::new(),
@@ -308,6 +311,7 @@ impl StreamReport {
         self.received.merge(&other.received);
         self.one_way_ns = sum(&self.one_way_ns, &other.one_way_ns);
         self.delay_variation_ns = variation(&self.one_way_ns);
+        losses::merge(&mut self.losses, &other.losses);
         self.has_two_clocks |= other.has_two_clocks;
         self.jitter_ns = match (self.jitter_ns, other.jitter_ns) {
             (Some(one), Some(two)) => Some(one.max(two)),
@@ -351,34 +355,80 @@ fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// The counts of all streams that count, and the reports of those that are told.
-pub(super) fn of_streams(
-    streams: &Streams,
-    names: &[StreamName],
-) -> (StreamCounts, Vec<StreamReport>) {
+/// What a report tells of streams.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Told {
+    /// The counts of all that count.
+    pub(super) counts: Option<StreamCounts>,
+    /// The lost frames of all of these.
+    pub(super) losses: Vec<LossReport>,
+    /// Those that are told one by one.
+    pub(super) streams: Vec<StreamReport>,
+}
+
+/// What is told of streams with these names.
+pub(super) fn of_streams(streams: &Streams, names: &[StreamName]) -> Told {
     let unknown = StreamName::default();
+    let lost = streams.lost_frames();
     let records = streams.records().iter().enumerate();
     let counted = records.filter(|(_, record)| record.is_counted());
-    let named = counted.map(|(index, record)| (names.get(index).unwrap_or(&unknown), record));
+    let named = counted.map(|(index, record)| {
+        let name = names.get(index).unwrap_or(&unknown);
+        (name, record, known_losses(&lost, index))
+    });
     told(streams.unsent(), named)
+}
+
+/// Those of the lost frames of a stream of which something is known.
+fn known_losses(lost: &LostFrames, number: usize) -> Vec<LossReport> {
+    let rows = lost.get(&StreamId(number as u32)).into_iter().flatten();
+    rows.map(|(what, frames)| LossReport::from((what, *frames)))
+        .collect()
+}
+
+/// The losses of a stream that has lost so many frames: what is known of them, and the rest.
+fn all_losses(lost: u64, mut known: Vec<LossReport>) -> Vec<LossReport> {
+    let mut left = lost;
+    for row in &mut known {
+        row.count = row.count.min(left);
+        left -= row.count;
+    }
+    known.retain(|row| row.count > 0);
+    if left > 0 {
+        losses::merge(&mut known, &[(&Attribution::UNKNOWN, left).into()]);
+    }
+    known
 }
 
 /// The same of these, in their order, with frames that were not sent in time.
 fn told<'a>(
     unsent: u64,
-    streams: impl Iterator<Item = (&'a StreamName, &'a StreamRecord)>,
-) -> (StreamCounts, Vec<StreamReport>) {
-    let mut told: Vec<_> = streams.enumerate().collect();
-    let counts = StreamCounts::of_those(unsent, told.iter().map(|(_, (_, record))| *record));
-    if told.len() > STREAMS_TOLD {
-        told.sort_by_key(|(_, (_, record))| std::cmp::Reverse(StreamCounts::of(record).lost));
-        told.truncate(STREAMS_TOLD);
-        told.sort_by_key(|(place, _)| *place);
+    streams: impl Iterator<Item = (&'a StreamName, &'a StreamRecord, Vec<LossReport>)>,
+) -> Told {
+    let mut told = Told::default();
+    let mut counts = StreamCounts {
+        unsent,
+        ..StreamCounts::default()
+    };
+    let mut all = Vec::new();
+    for (place, (name, record, known)) in streams.enumerate() {
+        let of_stream = StreamCounts::of(record);
+        counts.add(&of_stream);
+        let rows = all_losses(of_stream.lost, known);
+        losses::merge(&mut told.losses, &rows);
+        all.push((place, of_stream.lost, (name, record, rows)));
     }
-    let reports = told
-        .into_iter()
-        .map(|(_, (name, record))| StreamReport::of(record, name));
-    (counts, reports.collect())
+    if all.len() > STREAMS_TOLD {
+        all.sort_by_key(|(_, lost, _)| std::cmp::Reverse(*lost));
+        all.truncate(STREAMS_TOLD);
+        all.sort_by_key(|(place, ..)| *place);
+    }
+    let streams = all.into_iter();
+    told.streams = streams
+        .map(|(_, _, (name, record, rows))| StreamReport::of(record, name, rows))
+        .collect();
+    told.counts = Some(counts);
+    told
 }
 
 /// The columns of the table of streams.
@@ -474,6 +524,7 @@ impl Report {
             (ours @ None, theirs) => *ours = *theirs,
             (Some(_), None) => {}
         }
+        losses::merge(&mut self.stream_losses, &other.stream_losses);
         let mut left: Vec<&StreamReport> = other.streams.iter().collect();
         for ours in &mut self.streams {
             let is_same = |theirs: &&StreamReport| {

@@ -561,13 +561,26 @@ pub(super) fn mark_cells(mark: &MarkReport) -> [String; 8] {
 /// Up to this many rows of losses are told.
 const LOSSES_SHOWN: usize = 20;
 
-/// The pings that failed, by cause, direction and place, and how that was found out.
+/// The pings that failed and the frames of streams that were lost, by cause, direction and place, and how that was found out.
 fn lost_pings(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    if report.losses.is_empty() {
+    let both = [(&report.losses, "ping"), (&report.stream_losses, "frame")];
+    let are_lost = both.iter().any(|(rows, _)| !rows.is_empty());
+    for (rows, what) in both {
+        loss_rows(rows, what, out)?;
+    }
+    match losses::method(report).filter(|_| are_lost) {
+        Some(method) => writeln!(out, "{}", Escaped(&method)),
+        None => Ok(()),
+    }
+}
+
+fn loss_rows(rows: &[LossReport], what: &str, out: &mut impl Write) -> io::Result<()> {
+    if rows.is_empty() {
         return Ok(());
     }
-    let shown = || report.losses.iter().take(LOSSES_SHOWN);
-    let mut table = Table::new(3, &["lost pings", "direction", "place", "pings"]);
+    let shown = || rows.iter().take(LOSSES_SHOWN);
+    let (lost, all) = (format!("lost {what}s"), format!("{what}s"));
+    let mut table = Table::new(3, &[&lost, "direction", "place", &all]);
     for row in shown() {
         let [cause, direction, place, _] = row.cells();
         table.row([cause, direction, escaped(&place), count(row.count)]);
@@ -580,16 +593,13 @@ fn lost_pings(report: &Report, out: &mut impl Write) -> io::Result<()> {
             None => writeln!(out, "{line}")?,
         }
     }
-    let others = report.losses.get(LOSSES_SHOWN..).unwrap_or_default();
+    let others = rows.get(LOSSES_SHOWN..).unwrap_or_default();
     if !others.is_empty() {
-        let pings: u64 = others.iter().map(|row: &LossReport| row.count).sum();
-        let pings = counted(pings, "ping");
-        writeln!(out, "and {pings} more, which a .csv or .json report tells")?;
+        let number: u64 = others.iter().map(|row| row.count).sum();
+        let number = counted(number, what);
+        writeln!(out, "and {number} more, which a .csv or .json report tells")?;
     }
-    match losses::method(report) {
-        Some(method) => writeln!(out, "{}", Escaped(&method)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn histogram(name: &str, latency: &Latency, out: &mut impl Write, width: usize) -> io::Result<()> {

@@ -45,6 +45,7 @@ mod router_discovery;
 mod source_mac;
 mod stamp;
 mod stream;
+mod stream_head;
 mod tcp;
 mod udp;
 mod vlan;
@@ -125,6 +126,7 @@ pub use stream::{
     FRAME_CHECK_SEQUENCE, MAX_STREAMS, STREAM_PAYLOAD, STREAM_PORT, StreamEnvelope, StreamFrame,
     StreamTag, StreamTemplate, stamp_stream,
 };
+pub use stream_head::StreamHead;
 pub use tcp::{
     PROTOCOL_TCP, TCP_LONGEST_FRAME, TCP_SYN_LENGTH, TcpSegment, turn_into_ipv6_tcp, turn_into_tcp,
     write_ipv6_tcp, write_tcp,

@@ -52,6 +52,20 @@ impl StreamTag {
     }
 }
 
+impl StreamTag {
+    /// That of a frame with such a payload.
+    #[inline]
+    pub(super) const fn read(payload: &[u8; STREAM_PAYLOAD]) -> StreamTag {
+        let [a, b, c, d, numbers @ .., _, _, _, _, _, _] = *payload;
+        let numbers = u64::from_be_bytes(numbers);
+        StreamTag {
+            run: u32::from_be_bytes([a, b, c, d]),
+            stream: (numbers >> SEQUENCE_BITS) as u32,
+            sequence: numbers & ((1 << SEQUENCE_BITS) - 1),
+        }
+    }
+}
+
 /// The headers of a stream's frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamEnvelope {
@@ -275,13 +289,8 @@ impl StreamFrame {
         };
         let (header, payload) = udp.split_first_chunk::<UDP_HEADER_LENGTH>()?;
         let payload = payload.first_chunk::<STREAM_PAYLOAD>()?;
-        let numbers = u64::from_be_bytes(*payload[4..].first_chunk()?);
         let [s0, s1, s2, s3, s4, s5] = *payload.last_chunk()?;
-        let tag = StreamTag {
-            run: u32::from_be_bytes(*payload.first_chunk()?),
-            stream: (numbers >> SEQUENCE_BITS) as u32,
-            sequence: numbers & ((1 << SEQUENCE_BITS) - 1),
-        };
+        let tag = StreamTag::read(payload);
         if [header[2], header[3]] != STREAM_PORT.to_be_bytes() || tag.run != run {
             return None;
         }

@@ -1,6 +1,7 @@
 //! Where lost pings were lost, on real TAPs: causes that the tool has itself, and what it finds out without being told.
 
 pub mod kernel;
+mod streams;
 
 use serde_json::{Value, json};
 

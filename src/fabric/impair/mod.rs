@@ -25,13 +25,13 @@ use self::held::{Held, Store};
 pub use self::impaired::{Impaired, Impairment};
 use self::link::{Choice, Link, Release};
 pub(super) use self::noted::Noted;
-pub use self::noted::{Harm, ImpairedPing};
+pub use self::noted::{Harm, ImpairedPing, ImpairedStream};
 pub use self::profile::{Delay, Distribution, Loss, Profile, Rate};
 use self::warmup::WarmUp;
 use super::{Direction, Fabric, Observed, Read, Write};
 use crate::time::{Instant, Now};
 use crate::vm::VmId;
-use crate::wire::{MacAddr, PingHead};
+use crate::wire::{MacAddr, PingHead, StreamHead};
 
 /// Held frames that are looked at for the one of a ping.
 const MAX_LOOKS: usize = 1_000;
@@ -160,6 +160,26 @@ impl Impair {
                 head: PingHead::parse(&held.frame)?,
             })
         })
+    }
+
+    /// The frames of streams that are held at `now`, likewise.
+    pub(super) fn held_streams(&self) -> impl Iterator<Item = ImpairedStream> {
+        let held = self.held.iter().take(MAX_LOOKS);
+        held.filter_map(|held| {
+            Some(ImpairedStream {
+                vm: held.vm,
+                direction: held.direction,
+                harm: Harm::Impairment(Impairment::Delayed),
+                head: StreamHead::parse(&held.frame)?,
+            })
+        })
+    }
+
+    /// Takes those that were noted since the last call.
+    pub(super) fn take_noted_streams(&mut self) -> Vec<ImpairedStream> {
+        self.noted
+            .as_mut()
+            .map_or_else(Vec::new, Noted::take_streams)
     }
 
     /// From now on frames of pings that are dropped or changed are noted.

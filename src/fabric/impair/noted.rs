@@ -1,5 +1,5 @@
-//! The frames of pings, and of searches for neighbours, that impairments dropped or changed, for whoever wants to know why the
-//! pings failed.
+//! The frames of pings, of searches for neighbours and of streams that impairments dropped or changed, for whoever wants to know why
+//! they did not arrive.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use super::{Direction, Impaired, Impairment};
 use crate::fabric::fragments::Fragments;
 use crate::time::Instant;
 use crate::vm::VmId;
-use crate::wire::{PingHead, ProbeHead};
+use crate::wire::{PingHead, ProbeHead, StreamHead};
 
 /// So many are kept until they are taken, the last ones.
 const MAX_NOTED: usize = 1 << 16;
@@ -36,6 +36,19 @@ pub struct ImpairedPing {
     pub head: PingHead,
 }
 
+/// A frame of a stream of which nothing was passed on as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImpairedStream {
+    /// The VM whose frames are impaired.
+    pub vm: VmId,
+    /// The direction in which they are.
+    pub direction: Direction,
+    /// What was done to it.
+    pub harm: Harm,
+    /// The frame, as it was before.
+    pub head: StreamHead,
+}
+
 /// What was done to a frame of which nothing is passed on as it was.
 const HARMS: [Impairment; 5] = [
     Impairment::Lost,
@@ -49,6 +62,7 @@ const HARMS: [Impairment; 5] = [
 #[derive(Debug, Default)]
 pub(in crate::fabric) struct Noted {
     pings: VecDeque<ImpairedPing>,
+    streams: VecDeque<ImpairedStream>,
     /// The datagrams whose first fragments were seen.
     fragments: Fragments<ProbeHead>,
 }
@@ -77,7 +91,7 @@ impl Noted {
         }
     }
 
-    /// Notes `frame` if it is of a ping or of the search for a neighbour.
+    /// Notes `frame` if it is of a ping, of the search for a neighbour, or of a stream and not only late.
     pub(in crate::fabric) fn push(
         &mut self,
         (vm, direction): (VmId, Direction),
@@ -89,6 +103,18 @@ impl Noted {
         let later = || self.fragments.find(place, frame).map(|(head, _)| head);
         let head = PingHead::parse(frame).or_else(|| later().map(PingHead::Probe));
         let Some(head) = head else {
+            let is_lost = harm != Harm::Impairment(Impairment::Delayed);
+            if let Some(head) = StreamHead::parse(frame).filter(|_| is_lost) {
+                if self.streams.len() >= MAX_NOTED {
+                    self.streams.pop_front();
+                }
+                self.streams.push_back(ImpairedStream {
+                    vm,
+                    direction,
+                    harm,
+                    head,
+                });
+            }
             return;
         };
         if self.pings.len() >= MAX_NOTED {
@@ -105,5 +131,9 @@ impl Noted {
 
     pub(in crate::fabric) fn take(&mut self) -> Vec<ImpairedPing> {
         self.pings.drain(..).collect()
+    }
+
+    pub(in crate::fabric) fn take_streams(&mut self) -> Vec<ImpairedStream> {
+        self.streams.drain(..).collect()
     }
 }

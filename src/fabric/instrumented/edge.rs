@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::impair::Impair;
 use super::super::misbehave::{Misbehave, MisbehaviourRecord};
 use super::super::{
-    Direction, Fabric, Impaired, ImpairedPing, ImpairmentCount, Notice, Observed, Released, Rule,
-    Write,
+    Direction, Fabric, Impaired, ImpairedPing, ImpairedStream, ImpairmentCount, Notice, Observed,
+    Released, Rule, Write,
 };
 use super::Instrumented;
 use crate::time::{Instant, earliest};
@@ -93,6 +93,24 @@ impl<F> Instrumented<F> {
         let mut pings = impair.map_or_else(Vec::new, Impair::take_noted);
         pings.extend(edge.misbehave.iter_mut().flat_map(Misbehave::take_noted));
         pings
+    }
+
+    /// Takes those frames of streams that were noted since the last call, with those of pings.
+    pub fn take_impaired_streams(&mut self) -> Vec<ImpairedStream> {
+        let Some(edge) = &mut self.edge else {
+            return Vec::new();
+        };
+        let impair = edge.impair.as_mut();
+        let mut frames = impair.map_or_else(Vec::new, Impair::take_noted_streams);
+        let misbehave = edge.misbehave.iter_mut();
+        frames.extend(misbehave.flat_map(Misbehave::take_noted_streams));
+        frames
+    }
+
+    /// Returns the frames of streams that impairments hold, of very many some.
+    pub fn held_streams(&self) -> impl Iterator<Item = ImpairedStream> {
+        let impair = self.impair().into_iter();
+        impair.flat_map(Impair::held_streams)
     }
 
     /// Returns the frames of pings that impairments hold at `now`, of very many some.

@@ -14,6 +14,7 @@ mod notes;
 mod obstacle;
 mod others;
 mod rest;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -227,7 +228,10 @@ impl<F: Fabric> Hypervisor<F> {
             self.recorder.drops_missed(drops.missed);
         }
         for drop in &drops.drops {
-            self.note_drop(now, drop);
+            match self.stream_head(drop.frame.bytes()) {
+                Some(head) => self.note_dropped_stream(now, drop, &head),
+                None => self.note_drop(now, drop),
+            }
         }
     }
 
@@ -236,6 +240,7 @@ impl<F: Fabric> Hypervisor<F> {
         for ping in self.fabric.take_impaired_pings() {
             self.note_impaired(&ping);
         }
+        self.look_at_impaired_streams();
     }
 }
 

@@ -20,6 +20,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// on its way.
     pub fn explain_rest(&mut self, now: Instant) {
         self.look_at_drops(now);
+        self.look_at_held_streams();
         let Some(search) = &mut self.loss_search else {
             return;
         };

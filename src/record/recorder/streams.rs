@@ -1,7 +1,7 @@
 //! Takes in what happens to the frames of streams.
 
 use super::Recorder;
-use crate::record::{Metric, StreamId, Streams};
+use crate::record::{Attribution, Metric, StreamId, Streams};
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -54,6 +54,13 @@ impl Recorder {
             self.record(Metric::Stream, one_way);
         }
         self.phase_at(at).answered(received);
+    }
+
+    /// The frame of a stream with that number did not come to `vm`, or to nobody whom it is for, because of `what`.
+    pub fn stream_lost(&mut self, frame: (StreamId, u64), vm: Option<VmId>, what: Attribution) {
+        if let Some(streams) = &mut self.streams {
+            streams.lost(frame, vm, what);
+        }
     }
 
     /// `vm` has read a frame that is for it, and that was damaged on its way.

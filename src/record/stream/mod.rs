@@ -1,9 +1,12 @@
 //! What became of the frames of streams, which nobody answers: counts, order, one-way times and their variation.
 
+mod lost;
 mod sequence;
 
 use serde::{Deserialize, Serialize};
 
+use self::lost::Facts;
+pub use self::lost::LostFrames;
 pub use self::sequence::{MAX_SEQUENCE_GAPS, Reordering};
 use self::sequence::{Order, Sequence};
 use super::{Latency, Moments};
@@ -268,6 +271,8 @@ pub struct Streams {
     /// Copies that were to be received of the frames sent, and those that were.
     expected: u64,
     arrived: u64,
+    /// What is known of frames that did not come.
+    facts: Facts,
 }
 
 impl Streams {

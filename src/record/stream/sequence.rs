@@ -135,6 +135,15 @@ impl Sequence {
         Some(whole)
     }
 
+    /// Returns true if that number has not come, so far as is known.
+    pub(super) fn is_missing(&self, number: u64) -> bool {
+        if number >= self.next || number < self.known_from {
+            return true;
+        }
+        let place = self.gaps.partition_point(|gap| gap.end <= number);
+        self.gaps.get(place).is_some_and(|gap| gap.first <= number)
+    }
+
     /// The same, of which no further frame is to come: it needs no gaps any more.
     pub(super) fn closed(&self) -> Sequence {
         Sequence {
@@ -164,6 +173,22 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn what_has_not_come_is_missing_wherever_it_is() {
+        let mut sequence = Sequence::default();
+        let came = [0, 1, 5, 3, 9, 8];
+        for number in came {
+            sequence.arrived(number);
+        }
+        for number in 0..12 {
+            assert_eq!(
+                sequence.is_missing(number),
+                !came.contains(&number),
+                "{number}"
+            );
+        }
+    }
 
     /// The extents of the reordered frames as RFC 4737 defines them, in quadratic time.
     fn extents(arrivals: &[u64]) -> Vec<u64> {

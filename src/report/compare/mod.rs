@@ -353,7 +353,18 @@ fn of_streams(before: &Report, after: &Report) -> Vec<Difference> {
         difference("loss", Quantity::Share, &loss),
         difference("rate", Quantity::PerSecond, &Report::stream_rate),
     ];
-    others.into_iter().chain(counts).collect()
+    let causes = Cause::ALL.iter().map(|cause| {
+        let frames = |run: &Report| Some(run.frames_lost_for(*cause)? as f64);
+        let name = format!("losses.{cause}");
+        difference(&name, Quantity::Frames, &frames)
+    });
+    let occurred = Cause::ALL
+        .iter()
+        .map(|cause| both.iter().any(|run| run.frames_lost_for(*cause) > Some(0)));
+    let causes = causes
+        .zip(occurred)
+        .filter_map(|(one, occurred)| occurred.then_some(one));
+    others.into_iter().chain(counts).chain(causes).collect()
 }
 
 /// What was flooded, of each kind that one of the runs has counted. How much that varies is not known.

@@ -79,6 +79,8 @@ enum Figure {
 enum OfStream {
     /// The count of that name, of all of them.
     Count(&'static str),
+    /// Lost frames of that cause.
+    Losses(Cause),
     Loss,
     /// Frames per second that were received.
     Rate,
@@ -272,6 +274,7 @@ impl Figure {
         Some(match self {
             Figure::Loss => Figure::Stream(OfStream::Loss),
             Figure::Rate => Figure::Stream(OfStream::Rate),
+            Figure::Losses(cause) => Figure::Stream(OfStream::Losses(*cause)),
             Figure::Latency(None, statistic) => Figure::Latency(Some(Metric::Stream), *statistic),
             Figure::Count(count) => {
                 let mut names = StreamCounts::NAMES.iter();
@@ -379,6 +382,7 @@ impl OfStream {
         };
         match self {
             OfStream::Count(name) => Some(counts.get(name)? as f64),
+            OfStream::Losses(cause) => Some(report.frames_lost_for(cause)? as f64),
             OfStream::Loss => (counts.expected > 0).then(|| counts.loss()),
             OfStream::Rate => report.stream_rate(),
             OfStream::Jitter => most(|stream| stream.jitter_ns),

@@ -80,8 +80,8 @@ pub fn expected_figures() -> String {
         "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt (of streams alone, of their one-way time) or with one of {} and a dot before it; \
          or {}, drops, loss, rate; or losses.CAUSE with one of {}; or mark.NAME and one of {} with a dot and one of the former behind it, or one of \
          changes, passed, flows, marks; or floods.KIND with one of {} and, behind a dot, frames, copies, repeated, unwanted, or \
-         last_copy with a dot and one of the first behind it; or streams. with one of {}, loss, rate, jitter, longest_gap, \
-         longest_loss, extent behind it; or connections. with one of {} behind it",
+         last_copy with a dot and one of the first behind it; or streams. with one of {}, losses.CAUSE, loss, rate, jitter, \
+         longest_gap, longest_loss, extent behind it; or connections. with one of {} behind it",
         Metric::names(),
         counts.join(", "),
         causes.join(", "),
@@ -103,10 +103,7 @@ fn figure(name: &str) -> Option<Figure> {
         _ => {}
     }
     if let Some(cause) = name.strip_prefix("losses.") {
-        let mut causes = Cause::ALL.iter();
-        return causes
-            .find(|known| known.name() == cause)
-            .map(|cause| Figure::Losses(*cause));
+        return Some(Figure::Losses(self::cause(cause)?));
     }
     if let Some(of_flood) = name.strip_prefix("floods.") {
         let (kind, figure) = of_flood.split_once('.')?;
@@ -141,6 +138,11 @@ fn figure(name: &str) -> Option<Figure> {
     Some(Figure::Latency(metric, self::statistic(statistic)?))
 }
 
+fn cause(name: &str) -> Option<Cause> {
+    let mut causes = Cause::ALL.iter();
+    causes.find(|known| known.name() == name).copied()
+}
+
 fn of_flood(name: &str) -> Option<OfFlood> {
     match name {
         "frames" => Some(OfFlood::Frames),
@@ -154,6 +156,9 @@ fn of_flood(name: &str) -> Option<OfFlood> {
 }
 
 fn of_stream(name: &str) -> Option<OfStream> {
+    if let Some(cause) = name.strip_prefix("losses.") {
+        return Some(OfStream::Losses(self::cause(cause)?));
+    }
     Some(match name {
         "loss" => OfStream::Loss,
         "rate" => OfStream::Rate,

@@ -52,7 +52,7 @@ const SECTIONS: &[Section] = &[
     },
     |report| Ok(path_split(report)),
     |report| Ok(moves_table(report)),
-    |report| Ok(losses::lost_pings(report)),
+    |report| Ok(losses::lost_pings(report) + &losses::lost_frames(report)),
     |report| match report.marks.as_slice() {
         [] => Ok(String::new()),
         _ => Ok(marks::marks(report)),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::encoding::{self, Encoded};
-use super::{StreamCounts, StreamName, StreamReport, told};
+use super::{StreamName, Told, known_losses, told};
 use crate::record::{Moments, OneWay, StreamRecord, Streams};
+use crate::report::{LossReport, losses};
 
 /// What one rank knows of streams, those of a warm-up left out.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -20,17 +21,21 @@ struct StreamOfRank {
     number: usize,
     name: StreamName,
     record: StreamRecord,
+    /// What is known of frames that did not come.
+    losses: Vec<LossReport>,
     #[serde(with = "times")]
     one_way: OneWay,
 }
 
 impl StreamsOfRank {
     pub(in crate::report) fn of(streams: &Streams, names: &[StreamName]) -> StreamsOfRank {
+        let lost = streams.lost_frames();
         let records = streams.records().iter().enumerate();
         let told = records.filter(|(_, record)| record.is_counted() && !record.is_idle());
         let told = told.map(|(number, record)| StreamOfRank {
             number,
             name: names.get(number).cloned().unwrap_or_default(),
+            losses: known_losses(&lost, number),
             record: record.closed(OneWay::default()),
             one_way: record.one_way().clone(),
         });
@@ -42,24 +47,29 @@ impl StreamsOfRank {
 }
 
 /// The streams of a run of several ranks.
-pub(in crate::report) fn of_ranks(
-    parts: impl IntoIterator<Item = StreamsOfRank>,
-) -> (StreamCounts, Vec<StreamReport>) {
-    let mut all: BTreeMap<usize, (StreamName, StreamRecord)> = BTreeMap::new();
+pub(in crate::report) fn of_ranks(parts: impl IntoIterator<Item = StreamsOfRank>) -> Told {
+    let mut all: BTreeMap<usize, (StreamName, StreamRecord, Vec<LossReport>)> = BTreeMap::new();
     let mut unsent: u64 = 0;
     for part in parts {
         unsent = unsent.saturating_add(part.unsent);
         for stream in part.streams {
             let record = stream.record.closed(stream.one_way);
             match all.get_mut(&stream.number) {
-                Some((_, known)) => known.merge(record),
+                Some((_, known, lost)) => {
+                    known.merge(record);
+                    losses::merge(lost, &stream.losses);
+                }
                 None => {
-                    all.insert(stream.number, (stream.name, record));
+                    all.insert(stream.number, (stream.name, record, stream.losses));
                 }
             }
         }
     }
-    told(unsent, all.values().map(|(name, record)| (name, record)))
+    let all = all.values();
+    told(
+        unsent,
+        all.map(|(name, record, lost)| (name, record, lost.clone())),
+    )
 }
 
 /// One-way times in a document.
@@ -166,7 +176,10 @@ mod tests {
             });
             assert_eq!(of_ranks(parts), one);
         }
-        let (counts, streams) = one;
+        let Told {
+            counts, streams, ..
+        } = one;
+        let counts = counts.unwrap();
         assert_eq!((counts.sent, counts.expected), (20, 40));
         assert_eq!((counts.lost, counts.reordered), (2 * 6, 2));
         assert_eq!(streams[1].longest_loss, 2);
@@ -178,7 +191,10 @@ mod tests {
         let parts = [(true, &[][..]), (false, &[1, 2])].map(|(sends, receives)| {
             StreamsOfRank::of(&recorded(sends, receives, !sends), &names())
         });
-        let (counts, streams) = of_ranks(parts);
+        let Told {
+            counts, streams, ..
+        } = of_ranks(parts);
+        let counts = counts.unwrap();
         assert_eq!((counts.lost, counts.reordered), (2 * 6, 2));
         assert!(streams[0].has_two_clocks);
         assert_eq!(streams[0].one_way_ns.count, 0);

@@ -149,13 +149,22 @@ INLINE int may_be_probe(const u8 *datagram)
 	return is_ephemeral(from) != is_ephemeral(to);
 }
 
+// Streams go to the discard service, from ports above those.
+INLINE int may_be_of_stream(const u8 *datagram)
+{
+	u32 from = (u32)datagram[0] << 8 | datagram[1];
+	u32 to = (u32)datagram[2] << 8 | datagram[3];
+
+	return to == 9 && from >= 61000;
+}
+
 // So are those of TCP that open a connection, and what answers them: a SYN or a reset. Other segments may be very many.
 INLINE int may_be_syn(const u8 *segment)
 {
 	return may_be_probe(segment) && (segment[13] & 0x06);
 }
 
-// Echo messages and what they need of ARP and neighbour discovery; datagrams and SYNs that may be probes; fragments, whose first one tells
+// Echo messages and what they need of ARP and neighbour discovery; datagrams and SYNs that may be probes, or of streams; fragments, whose first one tells
 // what they are of.
 INLINE int may_be_ours(const u8 *frame)
 {
@@ -177,7 +186,7 @@ INLINE int may_be_ours(const u8 *frame)
 			return 1;
 		next = at + 2 + (frame[at + 2] & 15) * 4;
 		if (type == 17)
-			return may_be_probe(frame + next);
+			return may_be_probe(frame + next) || may_be_of_stream(frame + next);
 		if (type == 6)
 			return may_be_syn(frame + next);
 		next = frame[next];
@@ -188,7 +197,7 @@ INLINE int may_be_ours(const u8 *frame)
 		if (next == 44)
 			return 1;
 		if (next == 17)
-			return may_be_probe(frame + at + 2 + 40);
+			return may_be_probe(frame + at + 2 + 40) || may_be_of_stream(frame + at + 2 + 40);
 		if (next == 6)
 			return may_be_syn(frame + at + 2 + 40);
 		type = frame[at + 2 + 40];

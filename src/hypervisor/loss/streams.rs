@@ -1,0 +1,119 @@
+//! Takes note of what happens to frames of streams that do not arrive. Nothing is kept of those that do.
+
+use super::evidence::Strength;
+use super::kernel::{Parties, is_ambiguous, meaning};
+use super::obstacle::Ends;
+use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedStream, WriteDrop};
+use crate::hypervisor::Hypervisor;
+use crate::record::{Attribution, Cause, Place, StreamId, Way, Why};
+use crate::time::Instant;
+use crate::vm::VmId;
+use crate::wire::{StreamHead, packet_length};
+
+impl<F: Fabric> Hypervisor<F> {
+    /// The TAP of `vm` did not take a frame.
+    pub(in crate::hypervisor) fn note_refused_stream(
+        &mut self,
+        vm: VmId,
+        frame: &[u8],
+        why: WriteDrop,
+    ) {
+        if self.loss_search.is_some()
+            && let Some(head) = StreamHead::parse(frame)
+            && self.source_of(&head) == Some(vm)
+        {
+            let what = Attribution {
+                why: Some(Why::Write(why)),
+                ..Attribution::of(Cause::Refused, Way::Request, Place::Vm(vm))
+            };
+            self.note_lost(&head, None, what);
+        }
+    }
+
+    /// Takes note of frames that impairments and misbehaving VMs have dropped or changed since the last call.
+    pub(in crate::hypervisor) fn look_at_impaired_streams(&mut self) {
+        for frame in self.fabric.take_impaired_streams() {
+            self.note_impaired_stream(&frame);
+        }
+    }
+
+    /// The same of those that impairments hold at the end of a run.
+    pub(super) fn look_at_held_streams(&mut self) {
+        if self.streams.is_some() {
+            let held: Vec<_> = self.fabric.held_streams().collect();
+            held.iter()
+                .for_each(|frame| self.note_impaired_stream(frame));
+        }
+    }
+
+    fn note_impaired_stream(&mut self, frame: &ImpairedStream) {
+        let is_own = match frame.direction {
+            Direction::Out => self.source_of(&frame.head) == Some(frame.vm),
+            Direction::In => self.is_stream_for(&frame.head, frame.vm),
+        };
+        if is_own {
+            let what = Attribution {
+                why: Some(match frame.harm {
+                    Harm::Impairment(kind) => Why::Impairment(kind),
+                    Harm::Misbehaviour(name) => Why::State(name),
+                }),
+                ..Attribution::of(Cause::Impaired, Way::Request, Place::Vm(frame.vm))
+            };
+            let to = (frame.direction == Direction::In).then_some(frame.vm);
+            self.note_lost(&frame.head, to, what);
+        }
+    }
+
+    /// The kernel has dropped a frame of a stream. Ranks that share a lab all hear of it: of a stream that is for one VM the rank of
+    /// its source tells it, of others the one that has the VM at whose port it was.
+    pub(super) fn note_dropped_stream(
+        &mut self,
+        now: Instant,
+        drop: &FrameDrop,
+        head: &StreamHead,
+    ) {
+        let Some(source) = self.planned_source_of(head) else {
+            return;
+        };
+        let is_own = self.vm(source).is_some();
+        let at_port = match drop.place {
+            DropPlace::Port(vm) => Some(vm),
+            DropPlace::Link(_) | DropPlace::Nowhere => None,
+        };
+        let to = at_port.filter(|vm| self.is_stream_for(head, *vm));
+        let is_told_here = match self.has_one_receiver(head) {
+            true => is_own,
+            // Another is a copy that came by another port.
+            false => to.is_some() || is_own && at_port == Some(source),
+        };
+        if !is_told_here {
+            return;
+        }
+        let destination = to.or_else(|| self.station(head.destination_mac));
+        let parties = Parties {
+            source: Some(source),
+            destination,
+        };
+        let (mut what, strength) = meaning(drop, parties, Way::Request);
+        if strength == Strength::Elsewhere {
+            return;
+        }
+        if is_ambiguous(drop)
+            && let Some(destination) = destination
+        {
+            let bytes = packet_length(drop.frame.bytes()).unwrap_or(0);
+            let ends = Ends::between(source, destination, bytes);
+            match self.obstacle(now, ends, Way::Request) {
+                Some(found) if found.cause == Cause::Absent => what = found,
+                Some(found) => (what.place, what.why) = (found.place, found.why),
+                None => {}
+            }
+        }
+        self.note_lost(head, to, what);
+    }
+
+    fn note_lost(&mut self, head: &StreamHead, to: Option<VmId>, what: Attribution) {
+        let frame = (StreamId(head.tag.stream), head.tag.sequence);
+        self.recorder.stream_lost(frame, to, what);
+    }
+}
