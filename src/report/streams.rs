@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::of_ranks::{StreamsOfRank, of_ranks};
+pub(super) use self::of_ranks::StreamsOfRank;
 use super::Report;
 use super::document::nothing;
 use super::merge::sum;
@@ -360,13 +360,16 @@ pub(super) fn of_streams(
     let records = streams.records().iter().enumerate();
     let counted = records.filter(|(_, record)| record.is_counted());
     let named = counted.map(|(index, record)| (names.get(index).unwrap_or(&unknown), record));
-    told(streams.unsent(), named)
+    told(streams.unsent(), named, |_, record, name| {
+        StreamReport::of(record, name)
+    })
 }
 
-/// The same of these, in their order, with frames that were not sent in time.
+/// The same of these, in their order, with frames that were not sent in time; `of` makes the report of the one at such a place.
 fn told<'a>(
     unsent: u64,
     streams: impl Iterator<Item = (&'a StreamName, &'a StreamRecord)>,
+    of: impl Fn(usize, &StreamRecord, &StreamName) -> StreamReport,
 ) -> (StreamCounts, Vec<StreamReport>) {
     let mut told: Vec<_> = streams.enumerate().collect();
     let counts = StreamCounts::of_those(unsent, told.iter().map(|(_, (_, record))| *record));
@@ -377,7 +380,7 @@ fn told<'a>(
     }
     let reports = told
         .into_iter()
-        .map(|(_, (name, record))| StreamReport::of(record, name));
+        .map(|(place, (name, record))| of(place, record, name));
     (counts, reports.collect())
 }
 
