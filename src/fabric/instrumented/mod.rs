@@ -20,8 +20,8 @@ const ENDED_BY_REQUEST: &str = "it was ended by request";
 /// So many of those are told of at the end of the run, the last ones.
 const ENDED_TOLD: usize = 1_000;
 
-/// A fabric whose frames are impaired by [rules](Rule) and shown to [instruments](Instrument), and whose VMs may
-/// [misbehave](Misbehaviour); all of that can change while it runs.
+/// A fabric whose frames are impaired by [rules](crate::fabric::Rule) and shown to [instruments](Instrument), and whose VMs may
+/// [misbehave](crate::vm::Misbehaviour); all of that can change while it runs.
 ///
 /// Without any, a frame costs the test of one flag.
 #[derive(Debug)]
