@@ -17,7 +17,7 @@ use crate::record::{Count, LONGEST, Latency, Moments, SparseLatency, Totals};
 /// A histogram as it stands in a document; `null` stands for one without values.
 ///
 /// Buckets have three digits; the fields beside them are exact, in nanoseconds.
-#[derive(Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Encoded {
     min: u64,
     max: u64,
@@ -65,7 +65,7 @@ pub fn encode(latency: &Latency) -> Option<Encoded> {
 }
 
 /// The histogram that a document has, or else what is wrong with it.
-pub fn latency(encoded: Option<Encoded>) -> Result<Latency, String> {
+pub fn latency(encoded: Option<&Encoded>) -> Result<Latency, String> {
     match encoded {
         None => Ok(Latency::new()),
         Some(encoded) => decode(&encoded).map_err(|error| error.to_string()),
@@ -159,7 +159,7 @@ pub mod sparse {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<SparseLatency, D::Error> {
-        let latency = latency(Option::deserialize(deserializer)?);
+        let latency = latency(Option::deserialize(deserializer)?.as_ref());
         let latency = latency.map_err(serde::de::Error::custom)?;
         Ok(SparseLatency::from(&latency))
     }

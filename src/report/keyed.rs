@@ -74,7 +74,7 @@ pub mod histograms {
     ) -> Result<PerMetric<Latency>, D::Error> {
         deserializer.deserialize_map(Named {
             name: Metric::name,
-            take: |encoded: Option<Encoded>| encoding::latency(encoded),
+            take: |encoded: Option<Encoded>| encoding::latency(encoded.as_ref()),
             read: PhantomData,
         })
     }

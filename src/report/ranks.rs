@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::per_second;
 use super::merge::merge;
-use super::streams::{self, StreamName, StreamsOfRank};
+use super::streams::{StreamName, StreamsOfRank};
 use super::verdict::{OF_IMPAIRED_NETWORK, OF_NETWORK};
 use super::{
     ConnectionReport, LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses, marks,
@@ -141,7 +141,7 @@ pub struct RankPart {
 }
 
 /// What ranks have told, gathered as it comes. Of each rank but the first only what can't be told before all have come is kept:
-/// flows, rows, what became of pings; histograms and seconds are added up at once, and take as much as those of one rank.
+/// flows, rows, what became of pings; histograms, seconds and streams are added up at once, and take as much as those of one rank.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RankParts(Vec<RankPart>);
 
@@ -182,12 +182,17 @@ impl RankPart {
             }
         }
         ours.phases.extend(phases);
+        match (&mut ours.streams, document.streams.take()) {
+            (Some(known), Some(streams)) => known.add(streams),
+            (known @ None, streams) => *known = streams,
+            (Some(_), None) => {}
+        }
         let seconds = std::mem::take(&mut document.report.seconds);
         add_seconds(&mut ours.report.seconds, seconds);
     }
 }
 
-/// The report of ranks whose histograms and seconds the first has.
+/// The report of ranks whose histograms, seconds and streams the first has.
 fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     explain_losses(&mut parts);
     let mut amiss = Vec::new();
@@ -204,7 +209,17 @@ fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
         .map(|document| (&mut document.report, document.misbehaviours_elsewhere))
         .collect();
     let misbehaviours = misbehaviours::of_ranks(&mut of_ranks);
-    join_streams(&mut parts);
+    let streams = parts
+        .first_mut()
+        .and_then(|part| part.document.streams.take());
+    let mut streams = streams.map(StreamsOfRank::told).unwrap_or_default();
+    for RankPart { document, .. } in &mut parts {
+        // The first tells those of all.
+        let of_rank = std::mem::take(&mut streams);
+        document.report.stream_counts = of_rank.counts;
+        document.report.stream_losses = of_rank.losses;
+        document.report.streams = of_rank.streams;
+    }
     let reports: Vec<Report> = parts.into_iter().map(|part| part.document.report).collect();
     let mut merged = merge(&reports)?;
     let first = reports.first()?;
@@ -238,23 +253,6 @@ fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     merged.verdict = verdict(&rows, &sentences, &merged);
     merged.ranks = rows;
     Some((merged, amiss))
-}
-
-/// Has rank 0 tell of the streams of all ranks, and the others of none.
-fn join_streams(parts: &mut [RankPart]) {
-    let documents = parts.iter_mut().map(|part| &mut part.document);
-    let streams: Vec<StreamsOfRank> = documents.filter_map(|it| it.streams.take()).collect();
-    if streams.is_empty() {
-        return;
-    }
-    let mut whole = streams::of_ranks(streams);
-    for part in parts {
-        let of_rank = std::mem::take(&mut whole);
-        let report = &mut part.document.report;
-        report.stream_counts = of_rank.counts;
-        report.stream_losses = of_rank.losses;
-        report.streams = of_rank.streams;
-    }
 }
 
 /// Puts pings whose loss the rank that sent them does not know down to what the others say of them.

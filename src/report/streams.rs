@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::of_ranks::{StreamsOfRank, of_ranks};
+pub(super) use self::of_ranks::StreamsOfRank;
 use super::Report;
 use super::document::nothing;
 use super::merge::sum;
@@ -376,7 +376,9 @@ pub(super) fn of_streams(streams: &Streams, names: &[StreamName]) -> Told {
         let name = names.get(index).unwrap_or(&unknown);
         (name, record, known_losses(&lost, index))
     });
-    told(streams.unsent(), named)
+    told(streams.unsent(), named, |_, record, name, losses| {
+        StreamReport::of(record, name, losses)
+    })
 }
 
 /// Those of the lost frames of a stream of which something is known.
@@ -400,10 +402,11 @@ fn all_losses(lost: u64, mut known: Vec<LossReport>) -> Vec<LossReport> {
     known
 }
 
-/// The same of these, in their order, with frames that were not sent in time.
+/// The same of these, in their order, with frames that were not sent in time; `of` makes the report of the one at such a place.
 fn told<'a>(
     unsent: u64,
     streams: impl Iterator<Item = (&'a StreamName, &'a StreamRecord, Vec<LossReport>)>,
+    of: impl Fn(usize, &StreamRecord, &StreamName, Vec<LossReport>) -> StreamReport,
 ) -> Told {
     let mut told = Told::default();
     let mut counts = StreamCounts {
@@ -425,7 +428,7 @@ fn told<'a>(
     }
     let streams = all.into_iter();
     told.streams = streams
-        .map(|(_, _, (name, record, rows))| StreamReport::of(record, name, rows))
+        .map(|(place, _, (name, record, rows))| of(place, record, name, rows))
         .collect();
     told.counts = Some(counts);
     told

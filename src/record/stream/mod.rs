@@ -180,7 +180,8 @@ impl Default for OneWay {
 }
 
 impl OneWay {
-    fn merge(&mut self, other: &OneWay) {
+    /// Takes in other times.
+    pub(crate) fn merge(&mut self, other: &OneWay) {
         match (self, other) {
             (OneWay::Histogram(ours), OneWay::Histogram(theirs)) => ours.merge(theirs),
             (OneWay::Moments(ours), theirs) => ours.merge(theirs.moments()),

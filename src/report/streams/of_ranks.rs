@@ -1,30 +1,31 @@
 //! What several ranks know of the same streams: one has sent what others have received.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::encoding::{self, Encoded};
-use super::{StreamName, Told, known_losses, told};
+use super::{StreamName, StreamReport, Told, known_losses, told};
 use crate::record::{Moments, OneWay, StreamRecord, Streams};
 use crate::report::{LossReport, losses};
 
-/// What one rank knows of streams, those of a warm-up left out.
+/// What one rank knows of streams, or several together; those of a warm-up are left out.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(in crate::report) struct StreamsOfRank {
     unsent: u64,
-    streams: Vec<StreamOfRank>,
+    /// By their number.
+    streams: BTreeMap<usize, StreamOfRank>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct StreamOfRank {
-    number: usize,
     name: StreamName,
     record: StreamRecord,
     /// What is known of frames that did not come.
     losses: Vec<LossReport>,
-    #[serde(with = "times")]
-    one_way: OneWay,
+    #[serde(deserialize_with = "readable")]
+    one_way: Times,
 }
 
 impl StreamsOfRank {
@@ -32,82 +33,104 @@ impl StreamsOfRank {
         let lost = streams.lost_frames();
         let records = streams.records().iter().enumerate();
         let told = records.filter(|(_, record)| record.is_counted() && !record.is_idle());
-        let told = told.map(|(number, record)| StreamOfRank {
-            number,
-            name: names.get(number).cloned().unwrap_or_default(),
-            losses: known_losses(&lost, number),
-            record: record.closed(OneWay::default()),
-            one_way: record.one_way().clone(),
+        let told = told.map(|(number, record)| {
+            let stream = StreamOfRank {
+                name: names.get(number).cloned().unwrap_or_default(),
+                losses: known_losses(&lost, number),
+                record: record.closed(OneWay::default()),
+                one_way: Times::from(record.one_way()),
+            };
+            (number, stream)
         });
         StreamsOfRank {
             unsent: streams.unsent(),
             streams: told.collect(),
         }
     }
-}
 
-/// The streams of a run of several ranks.
-pub(in crate::report) fn of_ranks(parts: impl IntoIterator<Item = StreamsOfRank>) -> Told {
-    let mut all: BTreeMap<usize, (StreamName, StreamRecord, Vec<LossReport>)> = BTreeMap::new();
-    let mut unsent: u64 = 0;
-    for part in parts {
-        unsent = unsent.saturating_add(part.unsent);
-        for stream in part.streams {
-            let record = stream.record.closed(stream.one_way);
-            match all.get_mut(&stream.number) {
-                Some((_, known, lost)) => {
-                    known.merge(record);
-                    losses::merge(lost, &stream.losses);
+    /// Takes in what another rank knows.
+    pub(in crate::report) fn add(&mut self, other: StreamsOfRank) {
+        self.unsent = self.unsent.saturating_add(other.unsent);
+        for (number, stream) in other.streams {
+            match self.streams.entry(number) {
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    known.record.merge(stream.record);
+                    losses::merge(&mut known.losses, &stream.losses);
+                    known.one_way.add(&stream.one_way);
                 }
-                None => {
-                    all.insert(stream.number, (stream.name, record, stream.losses));
+                Entry::Vacant(place) => {
+                    place.insert(stream);
                 }
             }
         }
     }
-    let all = all.values();
-    told(
-        unsent,
-        all.map(|(name, record, lost)| (name, record, lost.clone())),
-    )
+
+    /// The streams of a run of several ranks, once all have told of them.
+    pub(in crate::report) fn told(self) -> Told {
+        let all: Vec<StreamOfRank> = self.streams.into_values().collect();
+        let named = all.iter();
+        let named = named.map(|stream| (&stream.name, &stream.record, stream.losses.clone()));
+        told(self.unsent, named, |place, record, name, losses| {
+            let one_way = all.get(place).map(|stream| stream.one_way.known());
+            let whole = record.closed(one_way.unwrap_or_default());
+            StreamReport::of(&whole, name, losses)
+        })
+    }
 }
 
-/// One-way times in a document.
-mod times {
-    use super::*;
+/// One-way times, as short as they are in a document: a histogram that is open has hundreds of kilobytes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+enum Times {
+    Histogram(Option<Encoded>),
+    /// Number, least, greatest, mean and standard deviation.
+    Moments(u64, u64, u64, f64, f64),
+}
 
-    #[derive(Serialize, Deserialize)]
-    enum Form {
-        Histogram(Option<Encoded>),
-        /// Number, least, greatest, mean and standard deviation.
-        Moments(u64, u64, u64, f64, f64),
-    }
-
-    pub fn serialize<S: Serializer>(one_way: &OneWay, serializer: S) -> Result<S::Ok, S::Error> {
-        let form = match one_way {
-            OneWay::Histogram(histogram) => Form::Histogram(encoding::encode(histogram)),
-            OneWay::Moments(moments) => Form::Moments(
+impl From<&OneWay> for Times {
+    fn from(one_way: &OneWay) -> Times {
+        match one_way {
+            OneWay::Histogram(histogram) => Times::Histogram(encoding::encode(histogram)),
+            OneWay::Moments(moments) => Times::Moments(
                 moments.count(),
                 moments.min().unwrap_or(0),
                 moments.max().unwrap_or(0),
                 moments.mean().unwrap_or(0.0),
                 moments.stdev().unwrap_or(0.0),
             ),
-        };
-        form.serialize(serializer)
+        }
     }
+}
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OneWay, D::Error> {
-        Ok(match Form::deserialize(deserializer)? {
-            Form::Histogram(encoded) => {
-                let latency = encoding::latency(encoded).map_err(serde::de::Error::custom)?;
-                OneWay::Histogram(Box::new(latency))
+impl Times {
+    fn read(&self) -> Result<OneWay, String> {
+        Ok(match self {
+            Times::Histogram(encoded) => {
+                OneWay::Histogram(Box::new(encoding::latency(encoded.as_ref())?))
             }
-            Form::Moments(count, min, max, mean, stdev) => {
-                OneWay::Moments(Moments::from_parts(count, min, max, mean, stdev))
+            Times::Moments(count, min, max, mean, stdev) => {
+                OneWay::Moments(Moments::from_parts(*count, *min, *max, *mean, *stdev))
             }
         })
     }
+
+    /// What was read of a document once can be read again.
+    fn known(&self) -> OneWay {
+        self.read().unwrap_or_default()
+    }
+
+    fn add(&mut self, other: &Times) {
+        let mut both = self.known();
+        both.merge(&other.known());
+        *self = Times::from(&both);
+    }
+}
+
+/// Takes times that can be read.
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Times, D::Error> {
+    let times = Times::deserialize(deserializer)?;
+    times.read().map_err(serde::de::Error::custom)?;
+    Ok(times)
 }
 
 #[cfg(test)]
@@ -148,6 +171,12 @@ mod tests {
             }
         }
         recorder.streams().unwrap().clone()
+    }
+
+    fn of_ranks(parts: [StreamsOfRank; 2]) -> Told {
+        let [mut all, other] = parts;
+        all.add(other);
+        all.told()
     }
 
     fn names() -> Vec<StreamName> {
