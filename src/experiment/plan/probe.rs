@@ -307,6 +307,42 @@ mod tests {
     }
 
     #[test]
+    fn more_flows_of_a_vm_than_can_be_told_apart_are_refused() {
+        let planned = |flows: usize, to: &str| {
+            let flows = format!("'vm0:vm[1-1000]{to}',").repeat(flows / 1_000);
+            planned(&format!(
+                "fabric = 'sim'\nvms = 1001\ncount = 1\nping = [{flows}]"
+            ))
+        };
+        for to in [",probe=udp", ",probe=tcp", ",probe=arp"] {
+            assert_eq!(planned(70_000, to).unwrap().flows.len(), 70_000, "{to}");
+        }
+        for to in ["", ",probe=stamp"] {
+            let error = planned(66_000, to).unwrap_err();
+            let expected = "ping: vm0 has more than 65536 flows by icmp and stamp, which is all that their identifiers of 16 bits can tell apart";
+            assert!(error.contains(expected), "{error}");
+        }
+        let to_one = |probe: &str, flows: usize| {
+            let flows = format!("'vm0:vm1,probe={probe}',").repeat(flows);
+            super::tests::planned(&format!("count = 1\nping = [{flows}]"))
+        };
+        for probe in ["udp,port=9", "stamp"] {
+            assert!(to_one(probe, 28_232).is_ok());
+            let error = to_one(probe, 28_233).unwrap_err();
+            let expected = "flows to port";
+            assert!(
+                error.contains("vm0 has more than 28232 ") && error.contains(expected),
+                "{error}"
+            );
+            assert!(
+                error.contains("each of which needs a port of its own from 32768 to 60999"),
+                "{error}"
+            );
+        }
+        assert!(to_one("tcp", 28_233).is_ok());
+    }
+
+    #[test]
     fn what_a_kind_of_probe_can_not_be_told_is_refused_with_what_is_expected() {
         for (text, expected) in [
             ("ping = 'vm0:vm1'\nprobe = 'upd'", "did you mean udp?"),

@@ -12,6 +12,7 @@ use super::kind::{Over, Row, ToBuild};
 use crate::time::Instant;
 use crate::vm::neighbour::Heard;
 use crate::vm::{Event, PingId, Reaction, SessionId, Transmit, Vm};
+use crate::wire::WIDE_FLOWS;
 
 /// The row of ARP.
 pub(super) const ROW: Row = Row {
@@ -22,6 +23,7 @@ pub(super) const ROW: Row = Row {
     has_payload: false,
     least_payload: 0,
     is_to_groups: false,
+    first_flow: WIDE_FLOWS,
     is_numbered: false,
     most_outstanding: 1,
     build: Vm::link_request,
@@ -63,7 +65,7 @@ impl Vm {
         let (place, PingId { session, sequence }) = self.asking_for(address)?;
         let probes = self.probes.as_mut()?;
         probes.link.asking.remove(place);
-        let of_session = self.sessions.get_mut(usize::from(session.0))?;
+        let of_session = self.session_mut(session)?;
         let (sequence, outcome) = of_session.reply(sequence as u16, |_, _| true, now)?;
         Some(Event::Ping(PingId { session, sequence }, outcome))
     }
@@ -76,7 +78,7 @@ impl Vm {
     fn asking_for(&self, address: IpAddr) -> Option<(usize, PingId)> {
         let asking = &self.probes.as_ref()?.link.asking;
         asking.iter().enumerate().find_map(|(place, id)| {
-            let session = self.sessions.get(usize::from(id.0))?;
+            let session = self.session(*id)?;
             let is_it = |session: &&Session| session.config.destination == address;
             // One that was given up is not on its way.
             let sequence = Some(session).filter(is_it)?.only_outstanding()?;

@@ -44,6 +44,8 @@ pub(super) struct Row {
     pub(super) least_payload: usize,
     /// Members of a multicast group answer.
     pub(super) is_to_groups: bool,
+    /// Where the numbers of its flows begin: 0 of a kind whose frames have 16 bits to tell them apart.
+    pub(super) first_flow: u32,
     /// Frames say which session and ping they are of; else it takes the VM to know. Requests that are not numbered ask for the
     /// destination's hardware address themselves.
     pub(super) is_numbered: bool,
@@ -151,6 +153,16 @@ impl ProbeKind {
     /// address themselves.
     pub const fn is_numbered(self) -> bool {
         self.row().is_numbered
+    }
+
+    /// Returns true if frames have 16 bits to tell apart the flows of one VM.
+    pub const fn is_narrow(self) -> bool {
+        self.row().first_flow == 0
+    }
+
+    /// Returns true if each flow of a VM to one peer (address and port) has a port of its own.
+    pub const fn has_port_by_flow(self) -> bool {
+        matches!(self.row().protocol, Over::Udp(_))
     }
 
     /// The fewest bytes of payload.
