@@ -62,8 +62,8 @@ pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use path_mtu::{IPV4_MINIMUM_PATH_MTU, MAX_PATH_MTUS, PATH_MTU_LIFETIME};
 pub use probe::{
-    ConnectionCounts, GiveUp, INITIAL_RTO, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour,
-    PingOptions, PingStart, Probe, ProbeKind, SessionConfig, SessionCounts, TcpClose,
+    ArpRequest, ConnectionCounts, GiveUp, INITIAL_RTO, MAX_MEMBERS, MAX_OUTSTANDING, MemberId,
+    Neighbour, PingOptions, PingStart, Probe, ProbeKind, SessionConfig, SessionCounts, TcpClose,
     TooManySessions, Unsent,
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::arp::ArpRequest;
 use super::datagram::Datagram;
 use super::tcp::TcpClose;
 use super::{SessionConfig, arp, icmp_echo, stamp, tcp, udp};
@@ -212,11 +213,16 @@ pub struct Probe {
     pub close: TcpClose,
     /// How long a TCP connection is held before, in milliseconds.
     pub hold_millis: u32,
+    /// Who is asked by ARP.
+    pub arp_request: ArpRequest,
 }
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
+            0 if self.arp_request == ArpRequest::Unicast => {
+                return write!(f, "{}, unicast", self.kind);
+            }
             0 => return self.kind.fmt(f),
             port => write!(f, "{} to port {port}", self.kind)?,
         }
@@ -237,7 +243,13 @@ impl Probe {
         port: 0,
         close: TcpClose::Rst,
         hold_millis: 0,
+        arp_request: ArpRequest::Broadcast,
     };
+
+    /// Returns true if probes need no neighbour that is known: they ask everybody.
+    pub(super) fn asks_everybody(self) -> bool {
+        !self.kind.is_numbered() && self.arp_request == ArpRequest::Broadcast
+    }
 
     /// How long a TCP connection is held before it is ended.
     pub const fn hold(self) -> Duration {

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 
+pub use self::arp::ArpRequest;
 use self::arp::LinkProbes;
 pub use self::bounds::{SessionCounts, TooManySessions};
 pub use self::connections::ConnectionCounts;
@@ -177,21 +178,37 @@ impl Vm {
     /// Looks for the neighbour that the pings of `session` are handed to, without a ping.
     pub fn find_neighbour(&mut self, now: Instant, session: SessionId) -> Neighbour {
         let session = self.session(session);
-        if session.is_some_and(|session| !session.config.probe.kind.is_numbered()) {
+        let Some(config) = session.map(|session| session.config) else {
+            return Neighbour::NoRoute;
+        };
+        if config.probe.asks_everybody() {
             // Its pings are such requests.
             return Neighbour::Known;
         }
-        match session.map(|session| session.config.destination) {
-            Some(destination) => self.find_neighbour_at(now, destination),
-            None => Neighbour::NoRoute,
+        let neighbour = self.handed_to(now, &config);
+        neighbour.map_or(Neighbour::NoRoute, |neighbour| {
+            self.find_next_hop(now, neighbour)
+        })
+    }
+
+    /// The neighbour that the pings of a session are handed to: the next hop, or the one who is asked for the hardware address.
+    fn handed_to(&self, now: Instant, config: &SessionConfig) -> Option<IpAddr> {
+        let next_hop = self.next_hop(now, config.destination)?;
+        match config.probe.kind.is_numbered() {
+            true => Some(next_hop),
+            false => Some(config.destination),
         }
     }
 
     /// Looks for the neighbour that what is for `destination` is handed to.
     pub(super) fn find_neighbour_at(&mut self, now: Instant, destination: IpAddr) -> Neighbour {
-        let Some(next_hop) = self.next_hop(now, destination) else {
-            return Neighbour::NoRoute;
-        };
+        let next_hop = self.next_hop(now, destination);
+        next_hop.map_or(Neighbour::NoRoute, |next_hop| {
+            self.find_next_hop(now, next_hop)
+        })
+    }
+
+    fn find_next_hop(&mut self, now: Instant, next_hop: IpAddr) -> Neighbour {
         let found = self.neighbours.find(now, next_hop);
         match found {
             Found::Known => Neighbour::Known,
@@ -278,8 +295,6 @@ impl Vm {
         let Some(open) = self.session_mut(session).filter(|s| s.has_room()) else {
             return PingStart::Refused;
         };
-        let destination = open.config.destination;
-        let kind = open.config.probe.kind;
         let ping = PingId {
             session,
             sequence: open.open(now, due),
@@ -287,8 +302,11 @@ impl Vm {
         if let Some(request) = self.next_of_requests(now, ping, buffer) {
             return PingStart::Transmit(request);
         }
-        let (transmit, unsent) = match self.next_hop(now, destination) {
-            _ if !kind.is_numbered() => {
+        let Some(config) = self.session(session).map(|session| session.config) else {
+            return PingStart::Refused;
+        };
+        let (transmit, unsent) = match self.handed_to(now, &config) {
+            _ if config.probe.asks_everybody() => {
                 match self.probe_request(now, ping, MacAddr::BROADCAST, buffer) {
                     Ok(request) => (Some(request), Unsent::NoRoute),
                     Err(unsent) => (None, unsent),
@@ -509,11 +527,11 @@ impl Vm {
     }
 
     /// The neighbour that the pings of `session` are handed to at `now`. `None` where they are handed to none: there is no way to
-    /// the destination, or they are questions for a hardware address themselves.
+    /// the destination, or they ask everybody for a hardware address.
     pub fn neighbour_of(&self, now: Instant, session: SessionId) -> Option<IpAddr> {
         let config = self.session(session)?.config;
-        let is_handed = config.probe.kind.is_numbered();
-        self.next_hop(now, config.destination).filter(|_| is_handed)
+        let is_handed = !config.probe.asks_everybody();
+        self.handed_to(now, &config).filter(|_| is_handed)
     }
 
     /// The search for the neighbour `address` that goes on at `now`, or that has failed last.
@@ -572,7 +590,7 @@ impl Vm {
                 continue;
             }
             let mac = self
-                .next_hop(now, session.config.destination)
+                .handed_to(now, &session.config)
                 .and_then(|next_hop| self.neighbours.get(next_hop));
             let request = mac.and_then(|mac| self.probe_request(now, ping, mac, buffer).ok());
             if request.is_none() {
@@ -607,7 +625,7 @@ impl Vm {
         }
     }
 
-    #[inline(never)]
+    #[cold]
     fn wide_session(&self, id: SessionId) -> Option<&Session> {
         self.wide_sessions().get(id.wide_place()?)
     }
@@ -623,7 +641,7 @@ impl Vm {
     }
 }
 
-#[inline(never)]
+#[cold]
 fn wide_session_mut(probes: &mut Option<Box<Probes>>, id: SessionId) -> Option<&mut Session> {
     probes.as_mut()?.sessions.get_mut(id.wide_place()?)
 }
