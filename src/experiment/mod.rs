@@ -50,7 +50,7 @@ pub struct VmPlan {
 }
 
 /// A version of the Internet protocol.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum IpVersion {
     /// IPv4.
     V4,

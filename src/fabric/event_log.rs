@@ -333,7 +333,7 @@ impl Instrument for EventLog {
         let flow = Flow {
             id,
             target,
-            numbers: PingNumbers::default(),
+            numbers: PingNumbers::of(session.0),
         };
         self.flows.insert((vm, session), flow);
     }

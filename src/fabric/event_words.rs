@@ -41,7 +41,7 @@ impl fmt::Display for EventWords<'_> {
                 write!(f, "conflict: {address} is also used by {mac}")
             }
             Event::Ping(ping, outcome) => {
-                write!(f, "ping id {} seq {} ", ping.session.0, ping.sequence)?;
+                write!(f, "ping id {} seq {} ", ping.session, ping.sequence)?;
                 match outcome {
                     PingOutcome::Answered { sent, received, .. } => {
                         write!(f, "answered in {}", Span::from(*received - *sent))

@@ -15,7 +15,7 @@ pub const PATH_SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 10;
 
 impl PathKey {
-    /// The key of the ping of an echo message: the end of the address that asks, identifier and sequence number.
+    /// The key of the ping of an ICMP echo message: the end of the address that asks, identifier and sequence number.
     pub fn of(echo: &ProbeHead) -> PathKey {
         let asker = match echo.is_request {
             true => echo.source,
@@ -25,7 +25,7 @@ impl PathKey {
             IpAddr::V4(address) => address.octets(),
             IpAddr::V6(address) => address.octets().last_chunk().copied().unwrap_or_default(),
         };
-        let [i0, i1] = echo.identifier.to_be_bytes();
+        let [_, _, i0, i1] = echo.identifier.to_be_bytes();
         let [n0, n1] = echo.sequence.to_be_bytes();
         let number = u32::from_ne_bytes([i0, i1, n0, n1]);
         PathKey(u64::from(u32::from_ne_bytes(asker)) << 32 | u64::from(number))

@@ -1,24 +1,32 @@
-//! The numbers of a flow's pings in full, of which 16 bits travel with a frame.
+//! The numbers of a flow's pings in full, of which 16 bits travel with a frame, or fewer.
 
-use crate::vm::MAX_OUTSTANDING;
-
-/// How far apart the pings on their way may be. So 16 bits tell a ping that is sent again from a new one.
-const REACH: u16 = MAX_OUTSTANDING as u16;
+use crate::wire::sequence_mask;
 
 /// The numbers of one flow so far.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct PingNumbers {
     /// That of the ping behind the newest.
     next: u64,
+    /// The bits of a number that travel. Pings on their way are no further apart than half of what these tell apart, so that one that
+    /// is sent again is told from a new one.
+    mask: u16,
 }
 
 impl PingNumbers {
-    /// A request with the 16-bit `sequence` is sent: returns the number of its ping, and true if one of that was sent before.
+    /// Those of a flow of which nothing was sent.
+    pub(super) const fn of(identifier: u32) -> PingNumbers {
+        PingNumbers {
+            next: 0,
+            mask: sequence_mask(identifier),
+        }
+    }
+
+    /// A request with `sequence` is sent: returns the number of its ping, and true if one of that was sent before.
     pub(super) fn sent(&mut self, sequence: u16) -> (u64, bool) {
-        let ahead = sequence.wrapping_sub(self.next as u16);
-        let behind = (self.next as u16).wrapping_sub(sequence);
+        let ahead = sequence.wrapping_sub(self.next as u16) & self.mask;
+        let behind = self.behind(sequence);
         match self.next.checked_sub(behind.into()) {
-            Some(number) if ahead >= REACH => (number, true),
+            Some(number) if ahead > self.mask / 2 => (number, true),
             _ => {
                 let number = self.next + u64::from(ahead);
                 self.next = number + 1;
@@ -32,14 +40,18 @@ impl PingNumbers {
         self.next = self.next.max(number + 1);
     }
 
-    /// The number of the newest ping with the 16-bit `sequence`.
+    /// The number of the newest ping with `sequence`.
     pub(super) fn newest(&self, sequence: u16) -> u64 {
-        let behind = (self.next as u16).wrapping_sub(sequence);
-        let behind = match behind {
-            0 => 1 << 16,
+        let behind = match self.behind(sequence) {
+            0 => u64::from(self.mask) + 1,
             behind => behind.into(),
         };
         self.next.checked_sub(behind).unwrap_or(sequence.into())
+    }
+
+    /// How far `sequence` is behind the next number.
+    const fn behind(&self, sequence: u16) -> u16 {
+        (self.next as u16).wrapping_sub(sequence) & self.mask
     }
 }
 
@@ -49,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_ping_that_is_sent_again_keeps_its_number_and_others_have_theirs_in_full() {
-        let mut numbers = PingNumbers::default();
+        let mut numbers = PingNumbers::of(0);
         for number in 0..200_000_u64 {
             assert_eq!(numbers.sent(number as u16), (number, false));
             for behind in [0, 1, 32_767] {
@@ -64,7 +76,7 @@ mod tests {
 
     #[test]
     fn pings_that_were_never_sent_have_their_numbers_too() {
-        let mut numbers = PingNumbers::default();
+        let mut numbers = PingNumbers::of(0);
         assert_eq!(numbers.sent(0), (0, false));
         numbers.ended(0);
         numbers.ended(99_999);

@@ -10,30 +10,31 @@ use super::Hypervisor;
 use crate::fabric::Fabric;
 use crate::record::Way;
 use crate::vm::{PingId, SessionId, VmId};
-use crate::wire::{LinkHead, PingHead, ProbeHead};
+use crate::wire::{FLOW_BITS, LinkHead, PingHead, ProbeHead};
 
 /// A ping by what its frames say: its source, and the identifier and the sequence number on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Key(u64);
 
 impl Key {
-    pub(super) const fn new(source: VmId, identifier: u16, sequence: u16) -> Key {
-        Key((source.0 as u64) << 32 | (identifier as u64) << 16 | sequence as u64)
+    pub(super) const fn new(source: VmId, identifier: u32, sequence: u16) -> Key {
+        let flow = identifier as u64 & ((1 << FLOW_BITS) - 1);
+        Key((source.0 as u64) << (16 + FLOW_BITS) | flow << 16 | sequence as u64)
     }
 
     /// The VM that sends the ping.
     pub(super) const fn source(self) -> VmId {
-        VmId((self.0 >> 32) as u32)
+        VmId((self.0 >> (16 + FLOW_BITS)) as u32)
     }
 
     /// The session of the ping, which is the identifier on the wire.
     pub(super) const fn session(self) -> SessionId {
-        SessionId((self.0 >> 16) as u16)
+        SessionId((self.0 >> 16) as u32 & ((1 << FLOW_BITS) - 1))
     }
 
     /// That of a ping of `source`.
     pub(super) const fn of(source: VmId, ping: PingId) -> Key {
-        Key::new(source, ping.session.0, ping.sequence as u16)
+        Key::new(source, ping.session.0, ping.wire_sequence())
     }
 }
 
@@ -224,7 +225,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// The VM that the ping is for; `None` if it is none of the run's.
     pub(super) fn target_of_ping(&self, key: Key) -> Option<VmId> {
         let slot = self.slots.get(key.source().index())?.as_ref()?;
-        let flow = slot.flows.get(usize::from(key.session().0))?;
+        let flow = slot.flows.get(key.session())?;
         self.flows.get(flow.index())?.target
     }
 }

@@ -3,6 +3,7 @@
 //! The phases of a plan, a program that [drives](crate::lab::LabOn::drive) a lab and its control socket all produce
 //! [`Command`]s. They name VMs and flows by their ids; [`crate::lab`] finds these by name.
 
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::fabric::{Fabric, Instrument, Notice, Recording, Rule};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::record::MarkName;
 use crate::time::Instant;
-use crate::vm::{MAX_SESSIONS, Misbehaviour, VmId};
+use crate::vm::{Misbehaviour, SessionCounts, VmId};
 
 /// A change of a lab.
 #[derive(Debug)]
@@ -209,20 +210,23 @@ impl<F: Fabric> Hypervisor<F> {
     /// # Errors
     /// What is wrong, in words.
     pub fn check_sources(&self, flows: &[FlowConfig]) -> Result<(), String> {
-        let mut added: FxHashMap<VmId, usize> = FxHashMap::default();
-        for &FlowConfig { source, .. } in flows {
-            let added = added.entry(source).or_default();
-            *added += 1;
-            let present = match self.slots.get(source.index()) {
-                Some(Some(slot)) => slot.flows.len(),
-                _ if self.lifecycle.is_expected(source) => 0,
-                _ => return Err(format!("{source} does not exist; expected a VM that is up")),
+        let mut counts: FxHashMap<VmId, SessionCounts> = FxHashMap::default();
+        for FlowConfig {
+            source, session, ..
+        } in flows
+        {
+            let counts = match counts.entry(*source) {
+                Entry::Occupied(counts) => counts.into_mut(),
+                Entry::Vacant(place) => place.insert(match self.vm(*source) {
+                    Some(vm) => vm.session_counts(),
+                    None if self.lifecycle.is_expected(*source) => SessionCounts::default(),
+                    None => {
+                        return Err(format!("{source} does not exist; expected a VM that is up"));
+                    }
+                }),
             };
-            if present + *added > MAX_SESSIONS {
-                return Err(format!(
-                    "{source} would have more flows than ICMP can tell apart; expected {MAX_SESSIONS} at most"
-                ));
-            }
+            let added = counts.add(session.probe, session.destination);
+            added.map_err(|why| format!("{source} would have {why}"))?;
         }
         Ok(())
     }

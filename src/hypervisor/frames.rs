@@ -79,7 +79,7 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
             return;
         };
-        let Some(&flow) = slot.flows.get(usize::from(ping.session.0)) else {
+        let Some(&flow) = slot.flows.get(ping.session) else {
             return;
         };
         if let Some((due, ready)) = slot.vm.stamp_sent(ping, at) {

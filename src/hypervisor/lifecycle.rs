@@ -474,7 +474,7 @@ impl<F: Fabric> Hypervisor<F> {
             if self.stations.get(&slot.vm.mac()) == Some(vm) {
                 self.stations.remove(&slot.vm.mac());
             }
-            flows.extend(&slot.flows);
+            flows.extend(slot.flows.iter());
             stopped.push(*vm);
             self.configuring -= usize::from(slot.is_configuring);
             self.fragment_bytes = self.fragment_bytes.saturating_sub(slot.fragment_bytes);

@@ -209,8 +209,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.buffer.flush(&mut self.recorder);
         self.recorder.keep_responses();
         let from_vm = self.slots.get(vm.index()).and_then(Option::as_ref);
-        let from_vm = from_vm.map_or(&[][..], |slot| slot.flows.as_slice());
-        let mut flows = from_vm.to_vec();
+        let from_vm = from_vm.into_iter().flat_map(|slot| slot.flows.iter());
+        let mut flows: Vec<FlowId> = from_vm.copied().collect();
         flows.extend(self.flows_to(vm));
         for flow in flows {
             self.recorder.set_misbehaving(flow);

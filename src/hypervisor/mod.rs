@@ -6,6 +6,7 @@
 //! [`Hypervisor::next_deadline`].
 
 mod by_ping;
+mod by_session;
 mod command;
 mod drop_reason;
 mod ending;
@@ -40,6 +41,7 @@ use crate::time::Instant;
 use crate::vm::{PingId, RxFilter, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
+use self::by_session::BySession;
 pub use self::command::{Command, CommandError, Outcome};
 pub use self::frames::Arrival;
 use self::gates::Gates;
@@ -122,7 +124,7 @@ struct Slot {
     /// Time of its creation; `None` once the first of its pings has been answered.
     booting_since: Option<Instant>,
     /// The flow of each of its sessions.
-    flows: Vec<FlowId>,
+    flows: BySession<FlowId>,
     /// The earliest entry for this VM among the timers.
     armed: Option<Instant>,
     /// It is in the queue of VMs that have something to do at once.
@@ -339,7 +341,7 @@ impl<F: Fabric> Hypervisor<F> {
             is_configuring,
             targeted_by: Vec::new(),
             booting_since: Some(now),
-            flows: Vec::new(),
+            flows: BySession::new(),
             armed: None,
             is_ready: false,
             fragment_bytes: 0,
@@ -351,7 +353,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Adds a flow. It pings in the phases that include it, once both of its VMs exist. `None` if the source VM does not
-    /// exist, or has 65,536 flows already, as many as there are ICMP identifiers.
+    /// exist, or has as many flows already as can be told apart ([`Vm::open_session`]).
     pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
         let is_pending = self.lifecycle.is_pending(&config);
         let ping = match is_pending {
@@ -383,7 +385,7 @@ impl<F: Fabric> Hypervisor<F> {
             vm: config.source,
             session: slot.vm.open_session(config.session)?,
         };
-        slot.flows.push(id);
+        slot.flows.push(owner.session, id);
         let target = config.target.and_then(|vm| self.slots.get_mut(vm.index()));
         if let Some(Some(target)) = target {
             target.targeted_by.push(id);

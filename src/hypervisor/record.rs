@@ -78,7 +78,7 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
             return;
         };
-        let Some(&flow) = slot.flows.get(usize::from(ping.session.0)) else {
+        let Some(&flow) = slot.flows.get(ping.session) else {
             return;
         };
         match outcome {

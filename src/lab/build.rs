@@ -193,7 +193,7 @@ pub(super) fn add_flow(
     }
     added.ok_or_else(|| {
         LabError::Plan(format!(
-            "{} does not exist, or has more flows than 16 bits can tell apart",
+            "{} does not exist, or has more flows than can be told apart",
             flow.source
         ))
     })

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Rank;
 use crate::time::Instant;
 use crate::vm::VmId;
+use crate::wire::FLOW_BITS;
 
 /// Turns that a ring has room for: those told and not read yet.
 const ROOM: u64 = 1 << 14;
@@ -20,6 +21,9 @@ const OF_A_TURN: usize = 4;
 const WRITTEN: usize = 0;
 const READ: usize = 8;
 const FIRST: usize = 16;
+/// The bits of an identifier, between the number of a ping and its source in the first word of a turn.
+const IDENTIFIERS: u32 = (1 << FLOW_BITS) - 1;
+const SOURCE: u32 = 16 + FLOW_BITS;
 const OF_A_RING: usize = FIRST + ROOM as usize * OF_A_TURN;
 
 /// Words that all of them have in common.
@@ -42,7 +46,7 @@ pub struct Turn {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TurnedPing {
     /// Its identifier and its number.
-    Numbered(u16, u16),
+    Numbered(u32, u16),
     /// The address that it asks for.
     Asks(IpAddr),
 }
@@ -91,10 +95,11 @@ impl Turns {
         if number.wrapping_sub(read.load(Ordering::Acquire)) >= ROOM {
             return;
         }
-        let source = u64::from(turn.source.0) << 32;
+        let source = u64::from(turn.source.0) << SOURCE;
         let (ping, address) = match turn.ping {
             TurnedPing::Numbered(identifier, sequence) => {
-                (u64::from(identifier) << 16 | u64::from(sequence), 0)
+                let flow = u64::from(identifier & IDENTIFIERS);
+                (flow << 16 | u64::from(sequence), 0)
             }
             TurnedPing::Asks(IpAddr::V4(address)) => (0, address.to_ipv6_mapped().to_bits()),
             TurnedPing::Asks(IpAddr::V6(address)) => (0, address.to_bits()),
@@ -137,9 +142,11 @@ impl Turns {
         read.store(number.wrapping_add(1), Ordering::Release);
         let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
         Some(Turn {
-            source: VmId((ping >> 32) as u32),
+            source: VmId((ping >> SOURCE) as u32),
             ping: match address {
-                Ipv6Addr::UNSPECIFIED => TurnedPing::Numbered((ping >> 16) as u16, ping as u16),
+                Ipv6Addr::UNSPECIFIED => {
+                    TurnedPing::Numbered((ping >> 16) as u32 & IDENTIFIERS, ping as u16)
+                }
                 asked => TurnedPing::Asks(canonical(asked)),
             },
             at: Instant::from_nanos(at),
@@ -179,7 +186,7 @@ mod tests {
 
     fn turn(number: u64) -> Turn {
         let pings = [
-            TurnedPing::Numbered(number as u16, 7),
+            TurnedPing::Numbered(number as u32 & IDENTIFIERS, 7),
             TurnedPing::Asks("10.77.0.9".parse().unwrap()),
             TurnedPing::Asks("fd77::9".parse().unwrap()),
         ];

@@ -116,8 +116,8 @@ drop_reasons! {
     NoNeighbour => "no_neighbour",
     /// A ping that was due found as many of its flow on their way as sequence numbers can tell apart; it was not sent.
     TooManyOutstanding => "too_many_outstanding",
-    /// A TCP connection that was due found every ephemeral port of its VM in use for another one to the same port of the same address
-    /// (`EADDRNOTAVAIL` of a kernel); it was not opened.
+    /// A ping by TCP or UDP that was due found every ephemeral port of its VM in use for others to the same port of the same address
+    /// (`EADDRNOTAVAIL` of a kernel); it was not sent.
     PortsInUse => "ports_in_use",
     /// The TAP took no more frames (`EAGAIN`, `ENOBUFS`).
     QueueFull => "queue_full",

@@ -17,6 +17,7 @@ mod endpoints;
 mod impairments;
 mod lifecycle;
 mod losses;
+mod many_flows;
 mod marks;
 mod misbehaviours;
 mod moves;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MemberId;
 use crate::time::Instant;
-use crate::wire::{Dhcpv6Status, MacAddr, ParseError};
+use crate::wire::{Dhcpv6Status, MacAddr, ParseError, WIDE_FLOWS, sequence_mask};
 
 /// The outcome of one frame or one deadline: at most one frame to send, at most one event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,18 +28,42 @@ pub struct Transmit {
     pub ping: Option<PingId>,
 }
 
-/// The pings of one VM to one destination, numbered within the VM. How the wire tells them from those of other sessions
-/// is the probe's.
+/// The pings of one VM to one destination, numbered within the VM: also the number by which its frames tell the flow
+/// ([`crate::wire::NARROW_FLOWS`] and others say which it may be).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SessionId(pub u16);
+pub struct SessionId(pub u32);
+
+impl SessionId {
+    /// The place of the session among those that 16 bits do not tell apart; `None` if it is none of these.
+    pub(crate) const fn wide_place(self) -> Option<usize> {
+        match self.0.checked_sub(WIDE_FLOWS) {
+            None => None,
+            Some(number) => Some((number & (WIDE_FLOWS - 1)) as usize),
+        }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.0 & (WIDE_FLOWS - 1)).fmt(f)
+    }
+}
 
 /// One ping of one VM.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PingId {
     /// The session that it belongs to.
     pub session: SessionId,
-    /// Its number in that session, from 0; the low 16 bits travel with it.
+    /// Its number in that session, from 0; the low 16 bits, or fewer, travel with it.
     pub sequence: u64,
+}
+
+impl PingId {
+    /// What of its number travels with it, as [`ProbeHead`](crate::wire::ProbeHead) has it.
+    #[inline]
+    pub const fn wire_sequence(self) -> u16 {
+        self.sequence as u16 & sequence_mask(self.session.0)
+    }
 }
 
 /// Something that happened to a VM.

@@ -62,8 +62,9 @@ pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use path_mtu::{IPV4_MINIMUM_PATH_MTU, MAX_PATH_MTUS, PATH_MTU_LIFETIME};
 pub use probe::{
-    ConnectionCounts, GiveUp, INITIAL_RTO, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour,
-    PingOptions, PingStart, Probe, ProbeKind, SessionConfig, TcpClose, Unsent,
+    ArpRequest, ConnectionCounts, GiveUp, INITIAL_RTO, MAX_MEMBERS, MAX_OUTSTANDING, MemberId,
+    Neighbour, PingOptions, PingStart, Probe, ProbeKind, SessionConfig, SessionCounts, TcpClose,
+    TooManySessions, Unsent,
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 pub use service::{MAX_STAMP_SESSIONS, StampMode};
@@ -80,9 +81,6 @@ use crate::time::{Instant, Now};
 use crate::wire::{
     EthernetFrame, MacAddr, ParseError, Payload, PingHead, Vlan, behind_tags, put_on, take_off,
 };
-
-/// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
-pub const MAX_SESSIONS: usize = 1 << 16;
 
 /// The protocols that a VM speaks, in the order in which they take datagrams and do what is due.
 const PROTOCOLS: &[Protocol] = &[
@@ -133,6 +131,7 @@ pub struct Vm {
     neighbours: NeighbourTable,
     answers: Answers,
     fragmenter: Fragmenter,
+    /// Those of kinds that have 16 bits to tell them apart; the others are among the probes.
     sessions: Vec<Session>,
     /// Boxed, from the first need on: most VMs have none.
     probes: Option<Box<Probes>>,

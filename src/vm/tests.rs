@@ -18,6 +18,7 @@ mod fragments;
 mod icmp;
 mod igmp;
 mod ipv6;
+mod many_flows;
 mod mld;
 mod model;
 mod options;
@@ -156,7 +157,7 @@ impl Bench {
     fn echo<P: Filled>(
         &self,
         is_reply: bool,
-        identifier: u16,
+        identifier: u32,
         sequence: u64,
         source: Ipv4Addr,
         fill: impl FnOnce(&mut [u8]) -> P,
@@ -170,7 +171,7 @@ impl Bench {
         let mut frame = vec![0; ECHO_FRAME_OVERHEAD + 16];
         let request = EchoRequest {
             envelope: envelope((from_mac, from), (to_mac, to)),
-            identifier,
+            identifier: identifier as u16,
             sequence: sequence as u16,
         };
         request.write(16, fill, &mut frame).unwrap();

@@ -41,6 +41,7 @@ mod plain_echo;
 mod plain_fragment;
 mod plain_head;
 mod probe_head;
+mod probe_number;
 mod router_discovery;
 mod source_mac;
 mod stamp;
@@ -113,6 +114,10 @@ pub use ping_head::PingHead;
 pub use plain_echo::PlainEcho;
 pub use plain_fragment::PlainFragment;
 pub use probe_head::{LinkHead, ProbeHead, QuotedProbe};
+pub use probe_number::{
+    FLOW_BITS, NARROW_FLOWS, TCP_FLOWS, WIDE_FLOWS, of_tcp_number, of_udp_number, sequence_mask,
+    tcp_number, udp_number,
+};
 pub use router_discovery::{
     AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_advertisement,
     write_router_solicitation,

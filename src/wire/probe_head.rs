@@ -13,6 +13,7 @@ use super::ipv6::{IPV6_HEADER_LENGTH, PROTOCOL_ICMPV6};
 use super::ipv6_extension::{IPV6_FRAGMENT_HEADER_LENGTH, UpperLayer, walk};
 use super::mac::MacAddr;
 use super::neighbour_discovery::NeighbourDiscovery;
+use super::probe_number::{of_tcp_number, of_udp_number};
 use super::stamp::StampNumber;
 use super::tcp::PROTOCOL_TCP;
 use super::udp::{UDP_HEADER_LENGTH, is_ephemeral};
@@ -37,8 +38,8 @@ pub struct ProbeHead {
     pub destination: IpAddr,
     /// It is a request rather than a reply.
     pub is_request: bool,
-    /// Tells the probe from those of other sessions.
-    pub identifier: u16,
+    /// Tells the probe from those of other sessions ([`probe_number`](super::probe_number)).
+    pub identifier: u32,
     /// Its number in its session.
     pub sequence: u16,
 }
@@ -207,7 +208,7 @@ struct Message {
     /// Its ports, from and to; those of an echo message are 0.
     ports: (u16, u16),
     /// Identifier and sequence number, if it has not been cut off before them.
-    number: Option<(u16, u16)>,
+    number: Option<(u32, u16)>,
 }
 
 impl Message {
@@ -232,7 +233,10 @@ impl Message {
         (kind == request || kind == reply).then_some(Message {
             is_request: kind == request,
             ports: (0, 0),
-            number: Some((u16::from_be_bytes([i0, i1]), u16::from_be_bytes([n0, n1]))),
+            number: Some((
+                u16::from_be_bytes([i0, i1]).into(),
+                u16::from_be_bytes([n0, n1]),
+            )),
         })
     }
 
@@ -264,7 +268,7 @@ impl Message {
         Some(Message {
             is_request,
             ports,
-            number: sequence.map(|number| ((number >> 16) as u16, number as u16)),
+            number: sequence.map(of_tcp_number),
         })
     }
 }
@@ -286,7 +290,7 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 /// The number in a datagram, which may be cut off anywhere: a UDP probe's, or that of a STAMP test packet.
-fn number_in(is_request: bool, datagram: &[u8]) -> Option<(u16, u16)> {
+fn number_in(is_request: bool, datagram: &[u8]) -> Option<(u32, u16)> {
     /// What is behind the number of a UDP probe.
     const PATTERN: [u8; 4] = [0, 1, 2, 3];
     let (header, payload) = datagram.split_first_chunk::<UDP_HEADER_LENGTH>()?;
@@ -295,19 +299,13 @@ fn number_in(is_request: bool, datagram: &[u8]) -> Option<(u16, u16)> {
     let sent = length.saturating_sub(header.len() + number.len());
     let sent = sent.min(PATTERN.len());
     if behind.get(..sent) == PATTERN.get(..sent) {
-        return Some(udp_probe(*number));
+        return Some(of_udp_number(u64::from_be_bytes(*number)));
     }
     let number = match is_request {
         true => StampNumber::of_request(payload)?,
         false => StampNumber::of_reply(payload)?,
     };
-    Some((number.session?, number.sequence as u16))
-}
-
-/// Session and sequence number, of which 16 bits, in the first eight bytes of a UDP probe's payload.
-const fn udp_probe(number: [u8; 8]) -> (u16, u16) {
-    let [i0, i1, _, _, _, _, n0, n1] = number;
-    (u16::from_be_bytes([i0, i1]), u16::from_be_bytes([n0, n1]))
+    Some((number.session?.into(), number.sequence as u16))
 }
 
 /// A probe or a reply that an ICMP error quotes: the IP header, and as much of what is behind it as the error holds, eight
@@ -325,7 +323,7 @@ pub struct QuotedProbe {
     /// Its ports, from and to; those of an echo message are 0.
     pub ports: (u16, u16),
     /// Identifier and sequence number, if they are quoted.
-    pub number: Option<(u16, u16)>,
+    pub number: Option<(u32, u16)>,
 }
 
 impl QuotedProbe {

@@ -24,6 +24,7 @@ mod links;
 mod load;
 mod losses;
 mod main_job;
+mod many_flows;
 mod misbehaving;
 mod moves;
 mod multicast;

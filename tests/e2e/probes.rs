@@ -142,6 +142,43 @@ fn the_kernel_answers_requests_for_its_addresses_and_nobody_those_for_others() {
 }
 
 #[test]
+fn a_unicast_request_reaches_its_destination_only_and_the_kernel_answers() {
+    let lab = Lab::new();
+    for target in ["10.77.0.1", "fd77::1"] {
+        let arguments = format!(
+            "--vms 1 --ping vm0:{target} --probe arp --arp-request unicast --count 50 --window 1"
+        );
+        let report = ping(&lab, &arguments, 0);
+        assert_eq!(total(&report, "received"), 50, "{target}: {report}");
+        assert_eq!(number(&report, "/neighbours/found"), 1, "{report}");
+    }
+    // What a third VM gets of them.
+    for (ipv6, request) in [
+        ("", "arp.opcode == 1"),
+        ("--ping-ipv6", "icmpv6.type == 135"),
+    ] {
+        for (how, from, to) in [("unicast", 0, 4), ("broadcast", 50, 60)] {
+            let lab = Lab::new();
+            let file = tempfile::NamedTempFile::with_suffix(".pcapng").expect("a temporary file");
+            let file = file.path().display().to_string();
+            let arguments = format!(
+                "--vms 3 --filter=off --ping vm0:vm1 {ipv6} --probe arp --arp-request {how} --count 50 --window 1 --timeout 5s --json --capture {file}"
+            );
+            let report = lab.tap_reactor(&arguments).expect_status(0).json();
+            assert_eq!(total(&report, "received"), 50, "{how}: {report}");
+            let seen = |tap: &str| {
+                let filter = format!("{request} && frame.interface_name == \"{tap}\"");
+                let read = lab.run(&["tshark", "-r", &file, "-Y", &filter]);
+                read.expect_status(0).stdout.lines().count()
+            };
+            assert!(seen("tap1") >= 50, "{how}");
+            let third = seen("tap2");
+            assert!((from..=to).contains(&third), "{how}: {third}");
+        }
+    }
+}
+
+#[test]
 fn copies_of_a_request_that_others_do_not_take_are_not_where_it_was_lost() {
     let lab = Lab::new();
     let arguments = "--netns host --vms 4 --filter=on --ping vm0:absent --probe arp --count 3 --window 1 --timeout 100ms --json";

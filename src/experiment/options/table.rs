@@ -11,7 +11,7 @@ use crate::hypervisor::ADDRESS_WAIT;
 use crate::report::{Format, expect};
 use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS};
 use crate::topology::DEFAULT_PORTS_PER_BRIDGE;
-use crate::vm::{DEFAULT_TIME_TO_LIVE, ProbeKind, TcpClose};
+use crate::vm::{ArpRequest, DEFAULT_TIME_TO_LIVE, ProbeKind, TcpClose};
 
 /// The fabrics that are made of TAPs.
 const TAPS: &[&str] = &["bridge", "xdp", "none"];
@@ -265,6 +265,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("tcp-hold", "TIME", Time)
         .place(Vms, Group)
         .help("Time for which those keep their connections open"),
+    value("arp-request", "HOW", OneOf(ArpRequest::NAMES))
+        .place(Vms, Group)
+        .help("Who is asked by pings by arp of the group's VMs"),
     switch("udp-echo")
         .place(Vms, Run)
         .help("VMs echo datagrams sent to UDP port 7 (RFC 862)")
@@ -357,6 +360,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         .details(
             "In whole milliseconds. The ping itself is over when the connection is open; so many are open at once as are opened in \
              that time.",
+        ),
+    value("arp-request", "HOW", OneOf(ArpRequest::NAMES))
+        .place(Traffic, Load)
+        .help("Who is asked by pings by arp: broadcast or unicast")
+        .default(Default::Words("broadcast"))
+        .details(
+            "broadcast: everybody, over IPv6 the group of the address. unicast: the one who is known to have the address, as a kernel \
+             asks to verify a neighbour (RFC 1122, RFC 4861); the VM looks for that one first, as for other pings.",
         ),
     value("interval", "TIME", Time)
         .place(Traffic, Load)

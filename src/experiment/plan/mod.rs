@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use super::effective::effective;
 use super::scenario::Scenario;
 use super::settings::{Origin, Setting, SettingError, Settings};
-use super::{Experiment, FlowPlan, Processes, StreamPlan};
+use super::{Experiment, FlowPlan, IpVersion, Processes, StreamPlan};
 use crate::hypervisor::AttributeLoss;
 use crate::load::Target;
 use crate::system::{
@@ -17,7 +17,7 @@ use crate::system::{
     Underlay, available_bytes, validate_interface_name,
 };
 use crate::topology::Callers;
-use crate::vm::{MAX_SESSIONS, Probe, ProbeKind, StampMode, VmId};
+use crate::vm::{Probe, ProbeKind, SessionCounts, StampMode, VmId};
 
 mod addresses;
 mod fabric;
@@ -445,18 +445,13 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv4Net, SettingError> {
     Ok(subnet)
 }
 
-/// Checks that no VM has more flows than 16 bits tell apart, as those of an ICMP identifier.
+/// Checks that no VM has more flows than can be told apart.
 fn check_flow_numbers(flows: &[FlowPlan]) -> Result<(), SettingError> {
-    let mut numbers: HashMap<VmId, usize> = HashMap::new();
+    let mut counts: HashMap<VmId, SessionCounts<(Target, IpVersion)>> = HashMap::new();
     for flow in flows {
-        let number = numbers.entry(flow.source).or_default();
-        *number += 1;
-        if *number > MAX_SESSIONS {
-            return Err(SettingError::new(format_args!(
-                "ping: {} has more than {MAX_SESSIONS} flows, which is all that ICMP identifiers can tell apart",
-                flow.source
-            )));
-        }
+        let counts = counts.entry(flow.source).or_default();
+        let added = counts.add(flow.probe, (flow.target, flow.version));
+        added.map_err(|why| SettingError::new(format_args!("ping: {} has {why}", flow.source)))?;
     }
     Ok(())
 }

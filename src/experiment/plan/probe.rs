@@ -6,7 +6,7 @@ use super::flows::PlanContext;
 use crate::experiment::options::{any_of, suggestion};
 use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::load::Target;
-use crate::vm::{Probe, ProbeKind, TcpClose, VmId};
+use crate::vm::{ArpRequest, Probe, ProbeKind, TcpClose, VmId};
 use crate::wire::{EPHEMERAL_PORTS, is_ephemeral};
 
 /// A pattern, and what is said of its flows alone: `vm0:vm1,probe=udp,port=9`.
@@ -18,6 +18,7 @@ pub(super) struct OwnProbe<'a> {
     port: Option<u16>,
     close: Option<TcpClose>,
     hold_millis: Option<u32>,
+    arp_request: Option<ArpRequest>,
 }
 
 impl<'a> OwnProbe<'a> {
@@ -30,6 +31,7 @@ impl<'a> OwnProbe<'a> {
             port: None,
             close: None,
             hold_millis: None,
+            arp_request: None,
         };
         for part in parts {
             match part.trim().split_once('=') {
@@ -37,9 +39,12 @@ impl<'a> OwnProbe<'a> {
                 Some(("port", port)) => own.port = Some(self::port(setting, port)?),
                 Some(("tcp-close", close)) => own.close = Some(self::close(setting, close)?),
                 Some(("tcp-hold", hold)) => own.hold_millis = Some(self::hold(setting, hold)?),
+                Some(("arp-request", to)) => {
+                    own.arp_request = Some(self::arp_request(setting, to)?)
+                }
                 _ => {
                     let why = format_args!(
-                        "{part:?} says nothing about its pings; expected probe=KIND, port=N, tcp-close=HOW or tcp-hold=TIME behind a pattern"
+                        "{part:?} says nothing about its pings; expected probe=KIND, port=N, tcp-close=HOW, tcp-hold=TIME or arp-request=HOW behind a pattern"
                     );
                     return Err(setting.error(why));
                 }
@@ -66,6 +71,17 @@ fn close(setting: &Setting, text: &str) -> Result<TcpClose, SettingError> {
         _ => Err(setting.error(format_args!(
             "no connection is ended by {text:?}; expected {}",
             any_of(TcpClose::NAMES)
+        ))),
+    }
+}
+
+fn arp_request(setting: &Setting, text: &str) -> Result<ArpRequest, SettingError> {
+    match text {
+        "broadcast" => Ok(ArpRequest::Broadcast),
+        "unicast" => Ok(ArpRequest::Unicast),
+        _ => Err(setting.error(format_args!(
+            "no address is asked for by {text:?}; expected {}",
+            any_of(ArpRequest::NAMES)
         ))),
     }
 }
@@ -143,34 +159,47 @@ impl PlanContext<'_> {
             Some((_, port)) => port,
             None => usual.port,
         };
-        // What a phase or a group says of connections is for those of its flows that have some.
-        let has_some = kind == ProbeKind::Tcp;
-        let of_group = has_some || (own.kind.is_none() && settings.get("probe").is_none());
-        let said = |name: &str| {
+        // What a phase or a group says of one kind is for those of its flows that are of it.
+        let said = |of: ProbeKind, name: &str| {
+            let is_it = kind == of;
+            let of_group = is_it || (own.kind.is_none() && settings.get("probe").is_none());
             let of_phase = settings.get(name);
-            let of_phase = of_phase.filter(|_| has_some || own.kind.is_none());
+            let of_phase = of_phase.filter(|_| is_it || own.kind.is_none());
             let group = group.filter(|_| of_group);
             of_phase.or_else(|| group?.get(name))
         };
-        let close = match (own.close, said("tcp-close")) {
+        let close = match (own.close, said(ProbeKind::Tcp, "tcp-close")) {
             (Some(close), _) => Some((setting, close)),
             (None, Some(setting)) => Some((setting, self::close(setting, setting.choice()?)?)),
             (None, None) => None,
         };
-        let hold = match (own.hold_millis, said("tcp-hold")) {
+        let hold = match (own.hold_millis, said(ProbeKind::Tcp, "tcp-hold")) {
             (Some(hold), _) => Some((setting, hold)),
             (None, Some(setting)) => Some((setting, self::hold(setting, &setting.text)?)),
             (None, None) => None,
         };
-        let said = close.map(|said| said.0).or(hold.map(|said| said.0));
-        if let Some(setting) = said.filter(|_| kind != ProbeKind::Tcp) {
+        let of_tcp = close.map(|said| said.0).or(hold.map(|said| said.0));
+        if let Some(setting) = of_tcp.filter(|_| kind != ProbeKind::Tcp) {
             return Err(setting.error(format_args!(
                 "{kind} probes open no connections; expected --probe tcp beside it"
+            )));
+        }
+        let arp_request = match (own.arp_request, said(ProbeKind::Arp, "arp-request")) {
+            (Some(to), _) => Some((setting, to)),
+            (None, Some(setting)) => {
+                Some((setting, self::arp_request(setting, setting.choice()?)?))
+            }
+            (None, None) => None,
+        };
+        if let Some((setting, _)) = arp_request.filter(|_| kind != ProbeKind::Arp) {
+            return Err(setting.error(format_args!(
+                "{kind} probes ask for no hardware address; expected --probe arp beside it"
             )));
         }
         Ok(Probe {
             kind,
             port,
+            arp_request: arp_request.map_or(usual.arp_request, |said| said.1),
             close: close.map_or(usual.close, |said| said.1),
             hold_millis: hold.map_or(usual.hold_millis, |said| said.1),
         })
@@ -252,6 +281,10 @@ mod tests {
                     "tcp to port 80",
                 ],
             ),
+            (
+                "ping = ['vm0:vm1', 'vm0:vm1,arp-request=broadcast', 'vm0:vm1,probe=icmp', 'ring']\nprobe = 'arp'\n[[group]]\nvms = 1\narp-request = 'unicast'\n[[group]]\nvms = 1",
+                &["arp, unicast", "arp", "icmp", "arp, unicast", "arp"],
+            ),
         ] {
             assert_eq!(probes(text), expected, "{text}");
         }
@@ -307,6 +340,42 @@ mod tests {
     }
 
     #[test]
+    fn more_flows_of_a_vm_than_can_be_told_apart_are_refused() {
+        let planned = |flows: usize, to: &str| {
+            let flows = format!("'vm0:vm[1-1000]{to}',").repeat(flows / 1_000);
+            planned(&format!(
+                "fabric = 'sim'\nvms = 1001\ncount = 1\nping = [{flows}]"
+            ))
+        };
+        for to in [",probe=udp", ",probe=tcp", ",probe=arp"] {
+            assert_eq!(planned(70_000, to).unwrap().flows.len(), 70_000, "{to}");
+        }
+        for to in ["", ",probe=stamp"] {
+            let error = planned(66_000, to).unwrap_err();
+            let expected = "ping: vm0 has more than 65536 flows by icmp and stamp, which is all that their identifiers of 16 bits can tell apart";
+            assert!(error.contains(expected), "{error}");
+        }
+        let to_one = |probe: &str, flows: usize| {
+            let flows = format!("'vm0:vm1,probe={probe}',").repeat(flows);
+            super::tests::planned(&format!("count = 1\nping = [{flows}]"))
+        };
+        for probe in ["udp,port=9", "stamp"] {
+            assert!(to_one(probe, 28_232).is_ok());
+            let error = to_one(probe, 28_233).unwrap_err();
+            let expected = "flows to port";
+            assert!(
+                error.contains("vm0 has more than 28232 ") && error.contains(expected),
+                "{error}"
+            );
+            assert!(
+                error.contains("each of which needs a port of its own from 32768 to 60999"),
+                "{error}"
+            );
+        }
+        assert!(to_one("tcp", 28_233).is_ok());
+    }
+
+    #[test]
     fn what_a_kind_of_probe_can_not_be_told_is_refused_with_what_is_expected() {
         for (text, expected) in [
             ("ping = 'vm0:vm1'\nprobe = 'upd'", "did you mean udp?"),
@@ -316,7 +385,7 @@ mod tests {
             ),
             (
                 "ping = 'vm0:vm1,prob=udp'",
-                "expected probe=KIND, port=N, tcp-close=HOW or tcp-hold=TIME behind a pattern",
+                "expected probe=KIND, port=N, tcp-close=HOW, tcp-hold=TIME or arp-request=HOW behind a pattern",
             ),
             (
                 "ping = 'vm0:vm1'\nport = 9",
@@ -389,6 +458,22 @@ mod tests {
             (
                 "ping = 'vm0:vm1'\nprobe = 'udp'\ncount = 1\npath-split = true",
                 "vm0 sends udp probes, which are not followed in the kernel; expected --probe icmp",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'udp'\narp-request = 'unicast'",
+                "udp probes ask for no hardware address; expected --probe arp beside it",
+            ),
+            (
+                "ping = 'vm0:vm1,arp-request=unicast'",
+                "icmp probes ask for no hardware address",
+            ),
+            (
+                "ping = 'vm0:vm1,probe=arp,arp-request=unicats'",
+                "no address is asked for by \"unicats\"; expected broadcast or unicast",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'arp'\narp-request = 'unicats'",
+                "expected broadcast or unicast; did you mean unicast?",
             ),
             ("probe = 'udp'", "nothing is pinged"),
         ] {

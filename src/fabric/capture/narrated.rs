@@ -150,7 +150,7 @@ impl Narrated {
         let Event::Ping(ping, outcome) = event else {
             return self.rare_event(vm, event, is_caused);
         };
-        let key = Key::new(vm, ping.session.0, ping.sequence as u16);
+        let key = Key::new(vm, ping.session.0, ping.wire_sequence());
         let slot = self.pings.find(key);
         if let (Some(slot), Some(fate)) = (slot, fate(*outcome)) {
             self.pings.settle(slot, fate);
@@ -247,7 +247,7 @@ impl Narrated {
 
     /// Takes why a ping failed.
     pub(super) fn explained(&mut self, found: &Explained<'_>) {
-        let (session, sequence) = (found.ping.session.0, found.ping.sequence as u16);
+        let (session, sequence) = (found.ping.session.0, found.ping.wire_sequence());
         let key = Key::new(found.vm, session, sequence);
         let lost = Fate::Lost(Some((found.direction, found.words)));
         self.pings.explain(key, lost);

@@ -8,6 +8,7 @@ use super::words::{Fate, Part, PingName};
 use crate::fabric::ping_numbers::PingNumbers;
 use crate::load::Target;
 use crate::vm::VmId;
+use crate::wire::FLOW_BITS;
 
 /// The place of a ping among those that are followed.
 pub(super) type Slot = u32;
@@ -18,8 +19,9 @@ pub(super) struct Key(u64);
 
 impl Key {
     #[inline]
-    pub(super) const fn new(source: VmId, identifier: u16, sequence: u16) -> Key {
-        Key((source.0 as u64) << 32 | (identifier as u64) << 16 | sequence as u64)
+    pub(super) const fn new(source: VmId, identifier: u32, sequence: u16) -> Key {
+        let flow = identifier as u64 & ((1 << FLOW_BITS) - 1);
+        Key((source.0 as u64) << (16 + FLOW_BITS) | flow << 16 | sequence as u64)
     }
 
     /// The flow: the same for all its pings.
@@ -28,7 +30,11 @@ impl Key {
     }
 
     pub(super) const fn source(self) -> VmId {
-        VmId((self.0 >> 32) as u32)
+        VmId((self.0 >> (16 + FLOW_BITS)) as u32)
+    }
+
+    pub(super) const fn identifier(self) -> u32 {
+        (self.0 >> 16) as u32 & ((1 << FLOW_BITS) - 1)
     }
 
     pub(super) const fn sequence(self) -> u16 {
@@ -72,9 +78,9 @@ struct Flow {
 }
 
 impl Flow {
-    fn new(target: Target) -> Flow {
+    fn new(identifier: u32, target: Target) -> Flow {
         Flow {
-            numbers: PingNumbers::default(),
+            numbers: PingNumbers::of(identifier),
             target,
         }
     }
@@ -82,16 +88,16 @@ impl Flow {
 
 impl Pings {
     /// Adds a flow, whose pings have that identifier.
-    pub(super) fn add_flow(&mut self, source: VmId, identifier: u16, target: Target) {
+    pub(super) fn add_flow(&mut self, source: VmId, identifier: u32, target: Target) {
         let flow = Key::new(source, identifier, 0).flow();
-        self.flows.insert(flow, Flow::new(target));
+        self.flows.insert(flow, Flow::new(identifier, target));
     }
 
     /// Follows a ping that is sent, to `target` by what its frame says. Returns its place, and true if it is sent again.
     #[inline]
     pub(super) fn open(&mut self, key: Key, target: Target) -> (Slot, bool) {
         let flow = self.flows.entry(key.flow());
-        let flow = flow.or_insert_with(|| Flow::new(target));
+        let flow = flow.or_insert_with(|| Flow::new(key.identifier(), target));
         let (sequence, is_repeat) = flow.numbers.sent(key.sequence());
         let name = PingName {
             source: key.source(),
@@ -144,7 +150,7 @@ impl Pings {
     /// The name of a ping that is not followed any more.
     pub(super) fn name(&self, key: Key, target: Target) -> PingName {
         let flow = self.flows.get(&key.flow()).copied();
-        let flow = flow.unwrap_or(Flow::new(target));
+        let flow = flow.unwrap_or(Flow::new(key.identifier(), target));
         PingName {
             source: key.source(),
             sequence: flow.numbers.newest(key.sequence()),

@@ -7,8 +7,8 @@ use crate::fabric::output::cup::Cup;
 use crate::fabric::{Direction, Impaired, Impairment, WriteDrop};
 use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
 use crate::wire::{
-    ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope, TcpSegment, turn_into_echo_reply,
-    write_tcp,
+    ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope, TCP_FLOWS, TcpSegment,
+    turn_into_echo_reply, write_tcp,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -490,13 +490,17 @@ fn a_request_that_is_sent_again_is_of_the_same_ping_and_says_what_came_of_it() {
             bench.frame(0, Direction::Out, &syn(0, 9, sequence));
             dues.push(bench.at());
         }
-        bench.outcome(0, 0, PingOutcome::Lost { due: dues[0] });
+        let mut outcome = |sequence, outcome| {
+            let session = SessionId(TCP_FLOWS);
+            bench.event(0, Event::Ping(PingId { session, sequence }, outcome));
+        };
+        outcome(0, PingOutcome::Lost { due: dues[0] });
         let answered = PingOutcome::Answered {
             due: dues[1],
             sent: dues[1],
             received: dues[1] + Duration::from_millis(3),
         };
-        bench.outcome(0, 1, answered);
+        outcome(1, answered);
         if around_loss.is_some() {
             assert_eq!(around(&bench).unknown(), 0);
         }

@@ -2,10 +2,17 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::wire::{MacAddr, ProbeHead};
+use crate::wire::{MacAddr, ProbeHead, sequence_mask};
 
-/// Half of all sequence numbers: of two numbers that are further apart nobody knows which is the later one.
-const HALF: u16 = 1 << 15;
+/// Half of all sequence numbers of a flow: of two numbers that are further apart nobody knows which is the later one.
+const fn half(identifier: u32) -> u16 {
+    sequence_mask(identifier) / 2 + 1
+}
+
+/// How far the number of a ping is behind `last`.
+const fn behind(echo: &ProbeHead, last: u16) -> u16 {
+    echo.sequence.wrapping_sub(last) & sequence_mask(echo.identifier)
+}
 
 /// Knows the frames of a warm-up. Those of a ping belong to it if its request was sent during the warm-up, and others if they
 /// are sent or arrive in it.
@@ -13,7 +20,7 @@ const HALF: u16 = 1 << 15;
 pub(super) struct WarmUp {
     is_on: bool,
     /// By the station that pings and the identifier.
-    flows: FxHashMap<(MacAddr, u16), Flow>,
+    flows: FxHashMap<(MacAddr, u32), Flow>,
 }
 
 /// The pings of a flow during a warm-up.
@@ -54,10 +61,10 @@ impl WarmUp {
             let pings = flow.map_or(0, |flow| flow.pings);
             let flow = Flow {
                 last: echo.sequence,
-                pings: (pings + 1).min(HALF),
+                pings: (pings + 1).min(half(echo.identifier)),
             };
             self.flows.insert(key, flow);
-        } else if flow.is_some_and(|flow| echo.sequence.wrapping_sub(flow.last) >= HALF / 2) {
+        } else if flow.is_some_and(|flow| behind(&echo, flow.last) >= half(echo.identifier) / 2) {
             // None of the warm-up is on its way any more, and its numbers will come again.
             self.flows.remove(&key);
         }
@@ -77,6 +84,9 @@ impl WarmUp {
             false => echo.destination_mac,
         };
         let flow = self.flows.get(&(source, echo.identifier));
-        flow.is_some_and(|flow| flow.last.wrapping_sub(echo.sequence) < flow.pings)
+        flow.is_some_and(|flow| {
+            let before = flow.last.wrapping_sub(echo.sequence);
+            before & sequence_mask(echo.identifier) < flow.pings
+        })
     }
 }

@@ -107,8 +107,9 @@ impl<F: Fabric> Hypervisor<F> {
     /// `vm` is about to leave, with the flows that it is the source of.
     pub(in crate::hypervisor) fn flows_leave(&mut self, vm: VmId) {
         let slot = self.slots.get(vm.index()).and_then(Option::as_ref);
-        let flows = slot.map(|slot| slot.flows.clone());
-        for flow in flows.into_iter().flatten() {
+        let flows = slot.into_iter().flat_map(|slot| slot.flows.iter());
+        let flows: Vec<FlowId> = flows.copied().collect();
+        for flow in flows {
             self.flow_leaves(flow);
         }
     }

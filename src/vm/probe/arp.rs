@@ -1,5 +1,5 @@
 //! ARP requests and replies (RFC 826), and neighbour solicitations and advertisements over IPv6 (RFC 4861), as `arping` sends
-//! them: no IP header, no route, and no neighbour that has to be known.
+//! them: no IP header, no route, and no neighbour that has to be known, unless that is the one who is asked.
 //!
 //! A reply says which address it is about, and not which request it answers. So a session has one request on its way at a
 //! time, and of several sessions that ask for one address the one that asked first is answered.
@@ -12,6 +12,7 @@ use super::kind::{Over, Row, ToBuild};
 use crate::time::Instant;
 use crate::vm::neighbour::Heard;
 use crate::vm::{Event, PingId, Reaction, SessionId, Transmit, Vm};
+use crate::wire::WIDE_FLOWS;
 
 /// The row of ARP.
 pub(super) const ROW: Row = Row {
@@ -22,10 +23,27 @@ pub(super) const ROW: Row = Row {
     has_payload: false,
     least_payload: 0,
     is_to_groups: false,
+    first_flow: WIDE_FLOWS,
     is_numbered: false,
     most_outstanding: 1,
     build: Vm::link_request,
 };
+
+/// Who is asked for a hardware address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum ArpRequest {
+    /// Everybody; over IPv6 the group of the address.
+    #[default]
+    Broadcast,
+    /// The one who is known to have the address, as who verifies that a neighbour is still there does (RFC 1122 section 2.3.2.1, RFC
+    /// 4861 section 7.2.2, `arp_solicit` in Linux' `net/ipv4/arp.c`).
+    Unicast,
+}
+
+impl ArpRequest {
+    /// The names in options, by number.
+    pub const NAMES: &'static [&'static str] = &["broadcast", "unicast"];
+}
 
 /// The sessions of a VM that have asked, and answers to be told.
 #[derive(Default, Debug)]
@@ -39,11 +57,18 @@ impl Vm {
     fn link_request(
         &mut self,
         ToBuild {
-            now, ping, config, ..
+            now,
+            ping,
+            config,
+            mac,
         }: ToBuild<'_>,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
-        let request = self.solicit(now, config.destination, None, buffer)?;
+        let last = match config.probe.arp_request {
+            ArpRequest::Broadcast => None,
+            ArpRequest::Unicast => Some(mac),
+        };
+        let request = self.solicit(now, config.destination, last, buffer)?;
         let asking = &mut self.probes.get_or_insert_default().link.asking;
         if !asking.contains(&ping.session) {
             asking.push_back(ping.session);
@@ -63,7 +88,7 @@ impl Vm {
         let (place, PingId { session, sequence }) = self.asking_for(address)?;
         let probes = self.probes.as_mut()?;
         probes.link.asking.remove(place);
-        let of_session = self.sessions.get_mut(usize::from(session.0))?;
+        let of_session = self.session_mut(session)?;
         let (sequence, outcome) = of_session.reply(sequence as u16, |_, _| true, now)?;
         Some(Event::Ping(PingId { session, sequence }, outcome))
     }
@@ -76,7 +101,7 @@ impl Vm {
     fn asking_for(&self, address: IpAddr) -> Option<(usize, PingId)> {
         let asking = &self.probes.as_ref()?.link.asking;
         asking.iter().enumerate().find_map(|(place, id)| {
-            let session = self.sessions.get(usize::from(id.0))?;
+            let session = self.session(*id)?;
             let is_it = |session: &&Session| session.config.destination == address;
             // One that was given up is not on its way.
             let sequence = Some(session).filter(is_it)?.only_outstanding()?;

@@ -1,33 +1,12 @@
-//! The TCP connections that a VM has opened: their ports, and when something is due for one.
-//!
-//! A connection is known by its ends, of which the VM's own address is the same for all to one peer. So a port serves as many
-//! connections as there are peers, and each peer has all ephemeral ports.
+//! The TCP connections that a VM has opened, by their ends, and when something is due for one.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::IpAddr;
 use std::ops::AddAssign;
 
-use rustc_hash::FxHashMap;
-
-use super::ports::{NUMBER, port_in_turn};
+use super::ports::{ByEnds, Ends, Peer};
 use crate::time::Instant;
 use crate::vm::PingId;
-
-/// The far end of connections.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct Peer {
-    pub(super) address: IpAddr,
-    pub(super) port: u16,
-}
-
-/// Both ends of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct Ends {
-    pub(super) peer: Peer,
-    /// The VM's port.
-    pub(super) port: u16,
-}
 
 /// How far a connection has come (RFC 9293 section 3.3.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,20 +87,10 @@ impl AddAssign for ConnectionCounts {
     }
 }
 
-/// The ports of the connections to one peer.
-#[derive(Clone, Copy, Default, Debug)]
-struct Used {
-    /// The place of the next one in the order of all.
-    next: u32,
-    /// How many are in use.
-    number: u32,
-}
-
 /// Those of one VM. Nothing is on the heap before the first; an open one takes less than 200 bytes.
 #[derive(Default, Debug)]
 pub(super) struct Connections {
-    by_ends: FxHashMap<Ends, Connection>,
-    used: FxHashMap<Peer, Used>,
+    by_ends: ByEnds<Connection>,
     /// When something is due for which, some of them no longer.
     due: BinaryHeap<Reverse<(Instant, Ends)>>,
     /// What has happened so far.
@@ -131,48 +100,30 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Opens the connection of `ping`, at a port that no other to that peer has: that after the last one's in an order that looks
-    /// like none, so that a port rests as long as there are others. `None` if all are in use.
+    /// Opens the connection of `ping`, at a port that no other to that peer has. `None` if all are in use.
     pub(super) fn open(
         &mut self,
         random: &mut fastrand::Rng,
         peer: Peer,
         connection: Connection,
     ) -> Option<Ends> {
-        let used = self.used.entry(peer).or_insert_with(|| Used {
-            next: random.u32(..NUMBER),
-            number: 0,
-        });
-        if used.number == NUMBER {
-            return None;
-        }
-        let ends = loop {
-            let port = port_in_turn(used.next);
-            used.next = (used.next + 1) % NUMBER;
-            let ends = Ends { peer, port };
-            if !self.by_ends.contains_key(&ends) {
-                break ends;
-            }
-        };
-        used.number += 1;
-        self.by_ends.insert(ends, connection);
+        let ends = self.by_ends.open(random, peer, connection)?;
         self.due.push(Reverse((connection.due, ends)));
         Some(ends)
     }
 
     /// Returns true if each port is in use for a connection to `peer`.
     pub(super) fn is_full(&self, peer: Peer) -> bool {
-        let used = self.used.get(&peer);
-        used.is_some_and(|used| used.number == NUMBER)
+        self.by_ends.is_full(peer)
     }
 
     pub(super) fn get(&self, ends: Ends) -> Option<Connection> {
-        self.by_ends.get(&ends).copied()
+        self.by_ends.get(ends).copied()
     }
 
     /// Puts `connection` in the place of what it was.
     pub(super) fn set(&mut self, ends: Ends, connection: Connection) {
-        let Some(place) = self.by_ends.get_mut(&ends) else {
+        let Some(place) = self.by_ends.get_mut(ends) else {
             return;
         };
         let is_later = place.due != connection.due;
@@ -185,12 +136,9 @@ impl Connections {
 
     /// Forgets a connection.
     pub(super) fn remove(&mut self, ends: Ends) {
-        let Some(connection) = self.by_ends.remove(&ends) else {
+        let Some(connection) = self.by_ends.remove(ends) else {
             return;
         };
-        if let Some(used) = self.used.get_mut(&ends.peer) {
-            used.number -= 1;
-        }
         if connection.state != State::SynSent {
             self.counts.closed += 1;
         }
@@ -230,7 +178,7 @@ impl Connections {
         while let Some(Reverse((at, ends))) = self.due.peek()
             && self
                 .by_ends
-                .get(ends)
+                .get(*ends)
                 .is_none_or(|connection| connection.due != *at)
         {
             self.due.pop();
@@ -240,12 +188,11 @@ impl Connections {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::net::Ipv4Addr;
 
     use super::*;
     use crate::vm::SessionId;
-    use crate::wire::is_ephemeral;
+    use crate::vm::probe::ports::NUMBER;
 
     fn peer(last: u8) -> Peer {
         Peer {
@@ -270,42 +217,26 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_has_every_ephemeral_port_and_one_more_connection_is_refused_until_one_is_over() {
+    fn one_more_connection_than_a_peer_has_ports_is_refused_until_one_is_over() {
         let mut connections = Connections::default();
         let mut random = fastrand::Rng::with_seed(1);
         let mut open = |connections: &mut Connections, last| {
             connections.open(&mut random, peer(last), connection(0))
         };
-        let mut ports = HashSet::new();
-        for _ in 0..NUMBER {
-            let ends = open(&mut connections, 1).unwrap();
-            assert!(is_ephemeral(ends.port) && ports.insert(ends.port));
-        }
+        (0..NUMBER).for_each(|_| assert!(open(&mut connections, 1).is_some()));
         assert_eq!(open(&mut connections, 1), None);
         assert!(connections.is_full(peer(1)) && !connections.is_full(peer(2)));
-        // Another peer has all of them as well.
-        let (other, _) = (open(&mut connections, 2).unwrap(), ());
-        assert!(ports.contains(&other.port));
         let port = 40_000;
         connections.remove(Ends {
             peer: peer(1),
             port,
         });
         assert_eq!(open(&mut connections, 1).map(|ends| ends.port), Some(port));
-    }
-
-    #[test]
-    fn a_port_rests_until_all_others_have_had_their_turn() {
-        let mut connections = Connections::default();
-        let mut random = fastrand::Rng::with_seed(2);
-        let mut ports = HashSet::new();
-        for sequence in 0..u64::from(NUMBER) {
-            let ends = connections.open(&mut random, peer(1), connection(sequence));
-            let ends = ends.unwrap();
-            assert!(ports.insert(ends.port), "{sequence}");
+        // What is over has left nothing.
+        while let Some((ends, _)) = connections.take_any() {
             connections.remove(ends);
         }
-        assert!(connections.due.is_empty(), "what is over has left nothing");
+        assert!(connections.due.is_empty());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Probes that are carried by UDP: what all such kinds do alike.
 //!
-//! Each flow has a source port of its own, as far as there are enough. An ICMP error that says that nobody listens at the port
+//! Each flow has a source port that no other to the same peer has. An ICMP error that says that nobody listens at the port
 //! ends a ping as refused.
 
 use std::net::IpAddr;
 
-use super::Session;
 use super::kind::{Over, ToBuild};
+use super::ports::{Ends, Peer};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingId, SessionId, Transmit, Vm};
 use crate::wire::{UdpDatagram, write_ipv6_udp, write_udp};
@@ -46,7 +46,8 @@ impl Vm {
         let Over::Udp(datagram) = config.probe.kind.row().protocol else {
             return None;
         };
-        let ports = (self.local_port(ping.session)?, config.probe.port);
+        let port = self.session(ping.session)?.port?.get();
+        let ports = (port, config.probe.port);
         let size = config.payload_length;
         let identification = match config.destination {
             IpAddr::V4(_) => self.ipv4.next_identification(),
@@ -82,18 +83,16 @@ impl Vm {
         datagram: &UdpDatagram<'_>,
     ) -> Option<Result<Event, Ignored>> {
         let payload = datagram.payload;
-        let expected = |id: &SessionId| {
-            let Session { config, .. } = self.sessions.get(usize::from(id.0))?;
-            let Over::Udp(of_kind) = config.probe.kind.row().protocol else {
-                return None;
-            };
-            let is_it = config.probe.port == datagram.source_port && config.destination == source;
-            is_it.then_some((*id, of_kind))
+        let peer = Peer {
+            address: source,
+            port: datagram.source_port,
         };
-        let ids = || self.sessions_of_port(datagram.destination_port);
-        let expecting = || ids().filter_map(|id| expected(&id));
-        let named = expecting().find(|(id, of_kind)| (of_kind.told)(payload).session == Some(*id));
-        let (id, of_kind) = named.or_else(|| expecting().next())?;
+        let port = datagram.destination_port;
+        let id = self.session_between(Ends { peer, port })?;
+        let kind = self.session(id)?.config.probe.kind;
+        let Over::Udp(of_kind) = kind.row().protocol else {
+            return None;
+        };
         let told = (of_kind.told)(payload);
         let is_of = |session: SessionId| session == id;
         let session = self.session_mut(id)?;

@@ -21,6 +21,7 @@ pub(super) const ROW: Row = Row {
     has_payload: true,
     least_payload: 0,
     is_to_groups: true,
+    first_flow: 0,
     is_numbered: true,
     most_outstanding: MAX_OUTSTANDING,
     header_length: ICMP_ECHO_HEADER_LENGTH,
@@ -29,12 +30,7 @@ pub(super) const ROW: Row = Row {
 
 /// The ICMP identifier of a session's requests.
 const fn identifier(session: SessionId) -> u16 {
-    session.0
-}
-
-/// The session whose requests have that ICMP identifier.
-const fn session_of(identifier: u16) -> SessionId {
-    SessionId(identifier)
+    session.0 as u16
 }
 
 /// Builds the request of a ping. It may be larger than the link carries.
@@ -167,8 +163,8 @@ impl Vm {
         echo: &Echo<'_>,
         contents: Contents<'_>,
     ) -> Option<(PingId, PingOutcome)> {
-        let id = session_of(echo.identifier);
-        let session = self.session_mut(id)?;
+        let id = SessionId(echo.identifier.into());
+        let session = self.sessions.get_mut(usize::from(echo.identifier))?;
         let (sequence, outcome) = if session.echoes_from == source {
             let is_sound = |sequence, length| contents.is_of(sequence, length);
             session.reply(echo.sequence, is_sound, now)?

@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::arp::ArpRequest;
 use super::datagram::Datagram;
 use super::tcp::TcpClose;
 use super::{SessionConfig, arp, icmp_echo, stamp, tcp, udp};
@@ -44,6 +45,8 @@ pub(super) struct Row {
     pub(super) least_payload: usize,
     /// Members of a multicast group answer.
     pub(super) is_to_groups: bool,
+    /// Where the numbers of its flows begin: 0 of a kind whose frames have 16 bits to tell them apart.
+    pub(super) first_flow: u32,
     /// Frames say which session and ping they are of; else it takes the VM to know. Requests that are not numbered ask for the
     /// destination's hardware address themselves.
     pub(super) is_numbered: bool,
@@ -153,6 +156,16 @@ impl ProbeKind {
         self.row().is_numbered
     }
 
+    /// Returns true if frames have 16 bits to tell apart the flows of one VM.
+    pub const fn is_narrow(self) -> bool {
+        self.row().first_flow == 0
+    }
+
+    /// Returns true if each flow of a VM to one peer (address and port) has a port of its own.
+    pub const fn has_port_by_flow(self) -> bool {
+        matches!(self.row().protocol, Over::Udp(_))
+    }
+
     /// The fewest bytes of payload.
     pub const fn least_payload(self) -> usize {
         self.row().least_payload
@@ -200,11 +213,16 @@ pub struct Probe {
     pub close: TcpClose,
     /// How long a TCP connection is held before, in milliseconds.
     pub hold_millis: u32,
+    /// Who is asked by ARP.
+    pub arp_request: ArpRequest,
 }
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
+            0 if self.arp_request == ArpRequest::Unicast => {
+                return write!(f, "{}, unicast", self.kind);
+            }
             0 => return self.kind.fmt(f),
             port => write!(f, "{} to port {port}", self.kind)?,
         }
@@ -225,7 +243,13 @@ impl Probe {
         port: 0,
         close: TcpClose::Rst,
         hold_millis: 0,
+        arp_request: ArpRequest::Broadcast,
     };
+
+    /// Returns true if probes need no neighbour that is known: they ask everybody.
+    pub(super) fn asks_everybody(self) -> bool {
+        !self.kind.is_numbered() && self.arp_request == ArpRequest::Broadcast
+    }
 
     /// How long a TCP connection is held before it is ended.
     pub const fn hold(self) -> Duration {

@@ -1,6 +1,7 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
 mod arp;
+mod bounds;
 mod connections;
 mod datagram;
 mod icmp_echo;
@@ -15,15 +16,18 @@ mod udp;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 
+pub use self::arp::ArpRequest;
 use self::arp::LinkProbes;
+pub use self::bounds::{SessionCounts, TooManySessions};
 pub use self::connections::ConnectionCounts;
 use self::connections::Connections;
 use self::kind::ToBuild;
 pub use self::kind::{Probe, ProbeKind};
 use self::members::Members;
 pub use self::members::{MAX_MEMBERS, MemberId};
-use self::ports::Ports;
+use self::ports::ByEnds;
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 pub use self::tcp::{INITIAL_RTO, TcpClose};
@@ -39,7 +43,8 @@ use super::{
 use crate::time::Instant;
 use crate::wire::{
     ETHERNET_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, Ipv4Envelope, Ipv6Envelope,
-    MacAddr, PROTOCOL_TCP, PingHead, QuotedProbe,
+    MacAddr, NARROW_FLOWS, PROTOCOL_TCP, PROTOCOL_UDP, PingHead, QuotedProbe, WIDE_FLOWS,
+    sequence_mask,
 };
 
 /// What few VMs need: the state of kinds of probes other than ICMP echo, a probe of somebody else's, and services.
@@ -47,7 +52,10 @@ use crate::wire::{
 pub(super) struct Probes {
     /// The head of the last frame that the VM did not act on, if it was of a ping or of a search, until somebody asks for it.
     pub(super) ignored: Option<PingHead>,
-    ports: Ports,
+    /// The sessions of kinds that need more than 16 bits to tell them apart.
+    sessions: Vec<Session>,
+    /// The sessions that have ports.
+    ports: ByEnds<SessionId>,
     link: LinkProbes,
     connections: Connections,
     pub(super) services: Services,
@@ -90,7 +98,7 @@ pub enum Unsent {
     FragmentQueueFull,
     /// It is larger than its path carries, and must not be cut.
     FragmentationNeeded,
-    /// All its ports are in use for connections to where it goes.
+    /// All its ports are in use for others to where it goes.
     PortsInUse,
 }
 
@@ -108,49 +116,99 @@ pub enum Neighbour {
 }
 
 impl Vm {
-    /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
+    /// Opens a session of pings. `None` when the VM has as many of them as can be told apart: 65,536 of those whose frames have 16 bits
+    /// for that (ICMP echo and STAMP), 1,048,576 of all others, and by UDP one for each ephemeral port to each peer.
     pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
-        let id = u16::try_from(self.sessions.len()).ok()?;
+        let kind = config.probe.kind;
+        let (narrow, wide) = (self.sessions.len(), self.wide_sessions().len());
+        let (number, limit) = match kind.is_narrow() {
+            true => (narrow, NARROW_FLOWS),
+            false => (wide, WIDE_FLOWS),
+        };
+        let number = u32::try_from(number).ok();
+        let number = number.filter(|number| *number < limit)?;
+        let id = SessionId(kind.row().first_flow | number);
+        let mut session = Session::new(config);
+        session.limit_to(sequence_mask(id.0));
+        if kind.has_port_by_flow() {
+            session.port = Some(NonZeroU16::new(self.choose_port(id, &config)?)?);
+        }
         if config.destination.is_multicast() {
             // Nobody is asked where a group is.
             self.add_neighbour(config.destination, group_mac(config.destination));
         }
-        if config.probe.kind.has_ports() {
-            let probes = self.probes.get_or_insert_default();
-            probes.ports.choose(&mut self.random);
+        match kind.is_narrow() {
+            true => self.sessions.push(session),
+            false => self.probes.get_or_insert_default().sessions.push(session),
         }
-        self.sessions.push(Session::new(config));
-        Some(SessionId(id))
+        Some(id)
     }
 
     /// Sends the pings of `session` to another address of the same IP version from now on.
     pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
         self.ipv4.shortcuts = Shortcuts::default();
-        if let Some(session) = self.session_mut(session)
-            && session.config.destination.is_ipv4() == destination.is_ipv4()
-        {
-            session.redirect(destination);
+        let Some(of_session) = self.session_mut(session) else {
+            return;
+        };
+        let before = of_session.config;
+        if before.destination.is_ipv4() != destination.is_ipv4() {
+            return;
+        }
+        of_session.redirect(destination);
+        if before.probe.kind.has_port_by_flow() && before.destination != destination {
+            self.change_peer(session, &before);
+        }
+    }
+
+    /// The destination of a session with a port of its own is another one than `before`.
+    #[cold]
+    fn change_peer(&mut self, id: SessionId, before: &SessionConfig) {
+        let Some(&Session { config, port, .. }) = self.session(id) else {
+            return;
+        };
+        if let Some(port) = port {
+            self.free_port(before, port.get());
+        }
+        let port = self.choose_port(id, &config).and_then(NonZeroU16::new);
+        if let Some(session) = self.session_mut(id) {
+            session.port = port;
         }
     }
 
     /// Looks for the neighbour that the pings of `session` are handed to, without a ping.
     pub fn find_neighbour(&mut self, now: Instant, session: SessionId) -> Neighbour {
-        let session = self.sessions.get(usize::from(session.0));
-        if session.is_some_and(|session| !session.config.probe.kind.is_numbered()) {
+        let session = self.session(session);
+        let Some(config) = session.map(|session| session.config) else {
+            return Neighbour::NoRoute;
+        };
+        if config.probe.asks_everybody() {
             // Its pings are such requests.
             return Neighbour::Known;
         }
-        match session.map(|session| session.config.destination) {
-            Some(destination) => self.find_neighbour_at(now, destination),
-            None => Neighbour::NoRoute,
+        let neighbour = self.handed_to(now, &config);
+        neighbour.map_or(Neighbour::NoRoute, |neighbour| {
+            self.find_next_hop(now, neighbour)
+        })
+    }
+
+    /// The neighbour that the pings of a session are handed to: the next hop, or the one who is asked for the hardware address.
+    fn handed_to(&self, now: Instant, config: &SessionConfig) -> Option<IpAddr> {
+        let next_hop = self.next_hop(now, config.destination)?;
+        match config.probe.kind.is_numbered() {
+            true => Some(next_hop),
+            false => Some(config.destination),
         }
     }
 
     /// Looks for the neighbour that what is for `destination` is handed to.
     pub(super) fn find_neighbour_at(&mut self, now: Instant, destination: IpAddr) -> Neighbour {
-        let Some(next_hop) = self.next_hop(now, destination) else {
-            return Neighbour::NoRoute;
-        };
+        let next_hop = self.next_hop(now, destination);
+        next_hop.map_or(Neighbour::NoRoute, |next_hop| {
+            self.find_next_hop(now, next_hop)
+        })
+    }
+
+    fn find_next_hop(&mut self, now: Instant, next_hop: IpAddr) -> Neighbour {
         let found = self.neighbours.find(now, next_hop);
         match found {
             Found::Known => Neighbour::Known,
@@ -164,7 +222,7 @@ impl Vm {
 
     /// The address of a member of the multicast group that `session` pings.
     pub fn member(&self, session: SessionId, member: MemberId) -> Option<IpAddr> {
-        self.sessions.get(usize::from(session.0))?.member(member)
+        self.session(session)?.member(member)
     }
 
     /// Expects `count` members of the multicast group that `session` pings to answer while they are there: those with
@@ -234,15 +292,9 @@ impl Vm {
         due: Instant,
         buffer: &mut [u8],
     ) -> PingStart {
-        let Some(open) = self
-            .sessions
-            .get_mut(usize::from(session.0))
-            .filter(|s| s.has_room())
-        else {
+        let Some(open) = self.session_mut(session).filter(|s| s.has_room()) else {
             return PingStart::Refused;
         };
-        let destination = open.config.destination;
-        let kind = open.config.probe.kind;
         let ping = PingId {
             session,
             sequence: open.open(now, due),
@@ -250,8 +302,11 @@ impl Vm {
         if let Some(request) = self.next_of_requests(now, ping, buffer) {
             return PingStart::Transmit(request);
         }
-        let (transmit, unsent) = match self.next_hop(now, destination) {
-            _ if !kind.is_numbered() => {
+        let Some(config) = self.session(session).map(|session| session.config) else {
+            return PingStart::Refused;
+        };
+        let (transmit, unsent) = match self.handed_to(now, &config) {
+            _ if config.probe.asks_everybody() => {
                 match self.probe_request(now, ping, MacAddr::BROADCAST, buffer) {
                     Ok(request) => (Some(request), Unsent::NoRoute),
                     Err(unsent) => (None, unsent),
@@ -296,7 +351,7 @@ impl Vm {
         mac: MacAddr,
         buffer: &mut [u8],
     ) -> Result<Transmit, Unsent> {
-        let session = self.sessions.get(usize::from(ping.session.0));
+        let session = self.session(ping.session);
         let config = session.ok_or(Unsent::NoRoute)?.config;
         let build = config.probe.kind.row().build;
         let to_build = ToBuild {
@@ -346,20 +401,14 @@ impl Vm {
         if quoted.protocol == PROTOCOL_TCP {
             return self.receive_quoted_syn(now, quoted, of_port(error));
         }
-        let id = match quoted.number {
-            Some((identifier, _)) => SessionId(identifier),
-            None => self.session_of_port(quoted.ports.0, quoted)?,
+        let id = match quoted.protocol {
+            PROTOCOL_UDP => self.quoted_session(quoted)?,
+            _ => SessionId(quoted.number?.0),
         };
-        let local_port = self.local_port(id).unwrap_or_default();
         let session = self.session_mut(id)?;
-        let Probe { kind, port, .. } = session.config.probe;
-        let ports = match kind.has_ports() {
-            true => (local_port, port),
-            false => (0, 0),
-        };
+        let kind = session.config.probe.kind;
         if session.config.destination != quoted.destination
             || kind.row().protocol.of(quoted.destination) != Some(quoted.protocol)
-            || ports != quoted.ports
         {
             return None;
         }
@@ -438,8 +487,13 @@ impl Vm {
     /// Ends pings before their time, and returns each with what came of it: it is lost if it was sent, unresolved if it
     /// waits for its neighbour.
     pub fn give_up(&mut self, which: GiveUp) -> Vec<(PingId, PingOutcome)> {
-        let sessions = (0..self.sessions.len()).map(|index| SessionId(index as u16));
-        sessions
+        let numbered = self.sessions.iter().zip(0..);
+        let numbered = numbered.chain(self.wide_sessions().iter().zip(0..));
+        let ids = numbered.map(|(session, number)| {
+            SessionId(session.config.probe.kind.row().first_flow | number)
+        });
+        let ids: Vec<SessionId> = ids.collect();
+        ids.into_iter()
             .flat_map(|session| self.give_up_session(session, which))
             .collect()
     }
@@ -458,26 +512,26 @@ impl Vm {
 
     /// The destination of the pings of `session`.
     pub fn destination(&self, session: SessionId) -> Option<IpAddr> {
-        let session = self.sessions.get(usize::from(session.0))?;
+        let session = self.session(session)?;
         Some(session.config.destination)
     }
 
     /// What the pings of `session` are.
     pub fn probe(&self, session: SessionId) -> Option<Probe> {
-        Some(self.sessions.get(usize::from(session.0))?.config.probe)
+        Some(self.session(session)?.config.probe)
     }
 
     /// The number of pings of `session` that were begun.
     pub fn pings_begun(&self, session: SessionId) -> Option<u64> {
-        Some(self.sessions.get(usize::from(session.0))?.begun())
+        Some(self.session(session)?.begun())
     }
 
     /// The neighbour that the pings of `session` are handed to at `now`. `None` where they are handed to none: there is no way to
-    /// the destination, or they are questions for a hardware address themselves.
+    /// the destination, or they ask everybody for a hardware address.
     pub fn neighbour_of(&self, now: Instant, session: SessionId) -> Option<IpAddr> {
-        let config = self.sessions.get(usize::from(session.0))?.config;
-        let is_handed = config.probe.kind.is_numbered();
-        self.next_hop(now, config.destination).filter(|_| is_handed)
+        let config = self.session(session)?.config;
+        let is_handed = !config.probe.asks_everybody();
+        self.handed_to(now, &config).filter(|_| is_handed)
     }
 
     /// The search for the neighbour `address` that goes on at `now`, or that has failed last.
@@ -502,18 +556,18 @@ impl Vm {
 
     /// The length of the packets that the pings of `session` are sent in, or of the largest fragment of one, in bytes.
     pub fn packet_length(&self, session: SessionId) -> Option<u32> {
-        let config = self.sessions.get(usize::from(session.0))?.config;
+        let config = self.session(session)?.config;
         Some(whole_length(&config).min(self.mtu.into()) as u32)
     }
 
     /// The number of the first ping of `session` that is not over; that of the next one where all are.
     pub fn oldest_ping(&self, session: SessionId) -> Option<u64> {
-        Some(self.sessions.get(usize::from(session.0))?.oldest())
+        Some(self.session(session)?.oldest())
     }
 
     /// When the oldest ping of `session` is overdue; `None` when none is on its way.
     pub fn expires_at(&self, session: SessionId) -> Option<Instant> {
-        self.sessions.get(usize::from(session.0))?.deadline()
+        self.session(session)?.deadline()
     }
 
     /// Queues pings whose neighbour has answered at `now`, to be sent.
@@ -530,13 +584,13 @@ impl Vm {
     pub(super) fn next_resolved(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         loop {
             let ping = self.resolved.pop_front()?;
-            let session = self.sessions.get(usize::from(ping.session.0))?;
+            let session = self.session(ping.session)?;
             if !session.is_unsent(ping.sequence) {
                 // It was given up meanwhile.
                 continue;
             }
             let mac = self
-                .next_hop(now, session.config.destination)
+                .handed_to(now, &session.config)
                 .and_then(|next_hop| self.neighbours.get(next_hop));
             let request = mac.and_then(|mac| self.probe_request(now, ping, mac, buffer).ok());
             if request.is_none() {
@@ -555,14 +609,41 @@ impl Vm {
         })
     }
 
+    #[inline(always)]
     fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.sessions.get_mut(usize::from(id.0))
+        match self.sessions.get_mut(id.0 as usize) {
+            Some(session) => Some(session),
+            None => wide_session_mut(&mut self.probes, id),
+        }
+    }
+
+    #[inline(always)]
+    fn session(&self, id: SessionId) -> Option<&Session> {
+        match self.sessions.get(id.0 as usize) {
+            Some(session) => Some(session),
+            None => self.wide_session(id),
+        }
+    }
+
+    #[cold]
+    fn wide_session(&self, id: SessionId) -> Option<&Session> {
+        self.wide_sessions().get(id.wide_place()?)
+    }
+
+    fn wide_sessions(&self) -> &[Session] {
+        let probes = self.probes.as_ref();
+        probes.map_or(&[], |probes| &probes.sessions)
     }
 
     fn abandon(&mut self, ping: PingId) -> Option<Event> {
         let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
         Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
     }
+}
+
+#[cold]
+fn wide_session_mut(probes: &mut Option<Box<Probes>>, id: SessionId) -> Option<&mut Session> {
+    probes.as_mut()?.sessions.get_mut(id.wide_place()?)
 }
 
 /// The meaning of an ICMP error for a ping that is for a port.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::kind::{Probe, ProbeKind};
@@ -83,6 +84,8 @@ impl Default for PingOptions {
 #[derive(Debug)]
 pub(in crate::vm) struct Session {
     pub(in crate::vm) config: SessionConfig,
+    /// The port that the probes come from, if they come from one and all of the session do.
+    pub(super) port: Option<NonZeroU16>,
     /// The host whose ICMP echo replies are answers; unspecified if the probes are of another kind.
     pub(super) echoes_from: IpAddr,
     most_outstanding: usize,
@@ -100,6 +103,7 @@ impl Session {
         let is_echo = config.probe.kind == ProbeKind::Icmp;
         Session {
             config,
+            port: None,
             echoes_from: match is_echo {
                 true => config.destination,
                 false => Ipv4Addr::UNSPECIFIED.into(),
@@ -118,6 +122,11 @@ impl Session {
         if self.config.probe.kind == ProbeKind::Icmp {
             self.echoes_from = destination;
         }
+    }
+
+    /// No more pings are on their way at once than `mask` tells from as many others.
+    pub(super) fn limit_to(&mut self, mask: u16) {
+        self.most_outstanding = self.most_outstanding.min(usize::from(mask / 2) + 1);
     }
 
     /// The number of pings that were begun.
@@ -385,9 +394,17 @@ impl Session {
     }
 
     /// The newest ping with the 16-bit `wire_sequence`.
+    #[inline(always)]
     fn newest(&self, wire_sequence: u16) -> Option<u64> {
+        self.newest_of(wire_sequence, u16::MAX)
+    }
+
+    /// The newest ping that has `wire_sequence` in the bits of `mask`.
+    #[inline(always)]
+    pub(super) fn newest_of(&self, wire_sequence: u16, mask: u16) -> Option<u64> {
         let newest = self.next_sequence.checked_sub(1)?;
-        newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire_sequence)))
+        let behind = (newest as u16).wrapping_sub(wire_sequence) & mask;
+        newest.checked_sub(u64::from(behind))
     }
 
     /// The number of the first ping that is not over; that of the next one where all are.

@@ -22,6 +22,7 @@ pub(super) const ROW: Row = Row {
     has_payload: true,
     least_payload: STAMP_LENGTH,
     is_to_groups: false,
+    first_flow: 0,
     is_numbered: true,
     most_outstanding: MAX_OUTSTANDING,
     build: Vm::datagram_request,
@@ -30,7 +31,7 @@ pub(super) const ROW: Row = Row {
 /// The number of a ping's test packet.
 const fn number(ping: PingId) -> StampNumber {
     StampNumber {
-        session: Some(ping.session.0),
+        session: Some(ping.session.0 as u16),
         sequence: ping.sequence as u32,
     }
 }
@@ -43,7 +44,9 @@ fn fill(vm: &Vm, to_build: ToBuild<'_>, space: &mut [u8]) {
 fn told(payload: &[u8]) -> Told {
     let number = StampNumber::of_reply(payload);
     Told {
-        session: number.and_then(|number| number.session).map(SessionId),
+        session: number
+            .and_then(|number| number.session)
+            .map(|session| SessionId(session.into())),
         sequence: number.map(|number| number.sequence as u16),
     }
 }

@@ -8,8 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::MAX_OUTSTANDING;
-use super::connections::{Connection, ConnectionCounts, Ends, Peer, State};
+use super::connections::{Connection, ConnectionCounts, State};
 use super::kind::{Over, Row, ToBuild};
+use super::ports::{Ends, Peer};
 use crate::time::Instant;
 use crate::vm::ip::Protocol;
 use crate::vm::tcp::Arrived;
@@ -18,8 +19,9 @@ use crate::vm::{
     Vm,
 };
 use crate::wire::{
-    IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MacAddr, PingHead, ProbeHead, QuotedProbe,
-    TCP_SYN_LENGTH, TcpSegment, write_ipv6_tcp, write_tcp,
+    IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MacAddr, PingHead, ProbeHead, QuotedProbe, TCP_FLOWS,
+    TCP_SYN_LENGTH, TcpSegment, of_tcp_number, sequence_mask, tcp_number, write_ipv6_tcp,
+    write_tcp,
 };
 
 /// The row of TCP.
@@ -31,6 +33,7 @@ pub(super) const ROW: Row = Row {
     has_payload: false,
     least_payload: 0,
     is_to_groups: false,
+    first_flow: TCP_FLOWS,
     is_numbered: true,
     most_outstanding: MAX_OUTSTANDING,
     build: Vm::connect,
@@ -81,7 +84,7 @@ impl TcpClose {
 
 /// The initial sequence number of a ping's connection.
 const fn initial_sequence(ping: PingId) -> u32 {
-    (ping.session.0 as u32) << 16 | ping.sequence as u16 as u32
+    tcp_number(ping.session.0, ping.sequence)
 }
 
 /// The time that the acknowledgement of a segment is waited for that was repeated so often.
@@ -159,10 +162,7 @@ impl Vm {
         let ToBuild {
             now, ping, config, ..
         } = to_build;
-        let peer = Peer {
-            address: config.destination,
-            port: config.probe.port,
-        };
+        let peer = Peer::of(config);
         let mut connection = Connection {
             ping,
             state: State::SynSent,
@@ -227,17 +227,6 @@ impl Vm {
             }
         };
         length.map(|length| Transmit { length, ping: None })
-    }
-
-    /// Returns true if a connection to where the pings of `config` go would need a port that is free, and none is.
-    pub(super) fn lacks_port(&self, config: &SessionConfig) -> bool {
-        let peer = Peer {
-            address: config.destination,
-            port: config.probe.port,
-        };
-        let probes = self.probes.as_ref();
-        matches!(config.probe.kind.row().protocol, Over::Tcp)
-            && probes.is_some_and(|probes| probes.connections.is_full(peer))
     }
 
     /// What has happened to the connections that the VM has opened.
@@ -340,7 +329,7 @@ impl Vm {
                 destination: Ipv4Addr::UNSPECIFIED.into(),
                 is_request: false,
                 identifier: ping.session.0,
-                sequence: ping.sequence as u16,
+                sequence: ping.wire_sequence(),
             };
             self.probes.get_or_insert_default().ignored = Some(PingHead::Probe(head));
         }
@@ -363,7 +352,7 @@ impl Vm {
         segment: &TcpSegment,
     ) -> Arrived {
         let outcome = self.reply_to_syn(now, connection.ping);
-        let config = self.sessions.get(usize::from(connection.ping.session.0));
+        let config = self.session(connection.ping.session);
         let config = config.map(|session| session.config);
         let (Some(config), Some(PingOutcome::Answered { .. })) = (config, outcome) else {
             self.forget(ends);
@@ -479,7 +468,7 @@ impl Vm {
             }
             State::Open if has_fin => {
                 self.count_ended_by_peer(&connection);
-                let session = self.sessions.get(usize::from(connection.ping.session.0));
+                let session = self.session(connection.ping.session);
                 let Some(config) = session.map(|session| session.config) else {
                     return arrived;
                 };
@@ -527,10 +516,10 @@ impl Vm {
         peer: Peer,
         segment: &TcpSegment,
     ) -> Option<Arrived> {
-        let number = segment.acknowledgement?.wrapping_sub(1);
-        let id = SessionId((number >> 16) as u16);
-        let sequence = number as u16;
-        let session = self.sessions.get_mut(usize::from(id.0))?;
+        let (flow, sequence) = of_tcp_number(segment.acknowledgement?.wrapping_sub(1));
+        let id = SessionId(flow);
+        let session = self.session_mut(id)?;
+        let sequence = session.newest_of(sequence, sequence_mask(flow))? as u16;
         let config = &session.config;
         let is_ours = matches!(config.probe.kind.row().protocol, Over::Tcp)
             && (config.destination, config.probe.port) == (peer.address, peer.port);
@@ -560,7 +549,7 @@ impl Vm {
         let ends = Ends { peer, port };
         let connection = self.probes.as_ref()?.connections.get(ends)?;
         let ping = connection.ping;
-        let number = (ping.session.0, ping.sequence as u16);
+        let number = (ping.session.0, ping.wire_sequence());
         if connection.state != State::SynSent || quoted.number != Some(number) {
             return None;
         }
@@ -573,7 +562,7 @@ impl Vm {
     fn poll_connections(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         let (ends, mut connection) = self.probes.as_ref()?.connections.next_due(now)?;
         let ping = connection.ping;
-        let session = self.sessions.get(usize::from(ping.session.0))?;
+        let session = self.session(ping.session)?;
         let config = session.config;
         let is_overdue = now >= connection.until;
         let segment = match connection.state {
@@ -610,7 +599,7 @@ impl Vm {
     fn leave_connection(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         loop {
             let (ends, connection) = self.probes.as_mut()?.connections.take_any()?;
-            let session = self.sessions.get(usize::from(connection.ping.session.0))?;
+            let session = self.session(connection.ping.session)?;
             let config = session.config;
             if connection.state == State::SynSent {
                 continue;

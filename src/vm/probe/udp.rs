@@ -1,13 +1,13 @@
 //! UDP to a port where whatever is sent comes back: the echo service (RFC 862), or another.
 //!
-//! The payload begins with two bytes that tell the session, and six of the ping's number.
+//! The payload begins with four bytes that tell the session, and four of the ping's number.
 
 use super::MAX_OUTSTANDING;
 use super::datagram::{Datagram, Told};
 use super::kind::{Over, Row, ToBuild};
 use super::payload::{self, Contents};
 use crate::vm::{PingId, SessionId, Vm};
-use crate::wire::{UDP_ECHO_PORT, UDP_HEADER_LENGTH};
+use crate::wire::{UDP_ECHO_PORT, UDP_HEADER_LENGTH, WIDE_FLOWS, of_udp_number, udp_number};
 
 /// The row of UDP.
 pub(super) const ROW: Row = Row {
@@ -22,17 +22,15 @@ pub(super) const ROW: Row = Row {
     has_payload: true,
     least_payload: size_of::<u64>(),
     is_to_groups: false,
+    first_flow: WIDE_FLOWS,
     is_numbered: true,
     most_outstanding: MAX_OUTSTANDING,
     build: Vm::datagram_request,
 };
 
-/// The bits of the number that travels with a ping which are the ping's own; those above are the session's.
-const SEQUENCE_BITS: u32 = 48;
-
 /// The number that travels with a ping.
 const fn number(ping: PingId) -> u64 {
-    (ping.session.0 as u64) << SEQUENCE_BITS | ping.sequence & ((1 << SEQUENCE_BITS) - 1)
+    udp_number(ping.session.0, ping.sequence)
 }
 
 fn fill(_: &Vm, to_build: ToBuild<'_>, space: &mut [u8]) {
@@ -41,9 +39,10 @@ fn fill(_: &Vm, to_build: ToBuild<'_>, space: &mut [u8]) {
 
 fn told(payload: &[u8]) -> Told {
     let number = payload.first_chunk().copied().map(u64::from_be_bytes);
+    let (session, sequence) = number.map(of_udp_number).unzip();
     Told {
-        session: number.map(|number| SessionId((number >> SEQUENCE_BITS) as u16)),
-        sequence: number.map(|number| number as u16),
+        session: session.map(SessionId),
+        sequence,
     }
 }
 

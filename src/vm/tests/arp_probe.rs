@@ -101,3 +101,53 @@ fn of_several_sessions_that_ask_for_one_address_the_first_is_answered_first() {
         assert_eq!(ping.session, session);
     }
 }
+
+#[test]
+fn a_unicast_request_goes_to_the_one_who_was_found_first_and_only_there() {
+    let mut bench = Bench::new();
+    let unicast = |destination: IpAddr| SessionConfig {
+        destination,
+        probe: Probe {
+            arp_request: ArpRequest::Unicast,
+            ..Probe::of(ProbeKind::Arp)
+        },
+        ..config(PEER)
+    };
+    bench.session = bench.vm.open_session(unicast(PEER.into())).unwrap();
+    let request = "ARP request who-has 10.77.0.3 tell 10.77.0.2";
+    // The search, which is none of its pings.
+    assert_eq!(bench.ping(ms(0)), request);
+    assert_eq!(bench.buffer[..6], MacAddr::BROADCAST.0);
+    let (sent, event) = bench.receive(ms(2), &arp_reply());
+    assert_eq!(sent.as_deref(), Some(request));
+    assert_eq!(bench.buffer[..6], PEER_MAC.0);
+    assert!(matches!(event, Some(Event::Resolved { .. })), "{event:?}");
+    let (sent, event) = bench.receive(ms(5), &arp_reply());
+    let expected = PingOutcome::Answered {
+        due: ms(0),
+        sent: ms(2),
+        received: ms(5),
+    };
+    assert_eq!((sent, outcome(event)), (None, Some((0, expected))));
+    for at in 10..20 {
+        assert_eq!(bench.ping(ms(at)), request);
+        assert_eq!(bench.buffer[..6], PEER_MAC.0);
+        let (_, event) = bench.receive(ms(at), &arp_reply());
+        assert_eq!(outcome(event), Some((at - 9, answered(at, at))));
+    }
+    // One who is not there is not asked, and the ping is over with the search.
+    let absent = Ipv4Addr::new(10, 77, 0, 9).into();
+    bench.session = bench.vm.open_session(unicast(absent)).unwrap();
+    bench.ping(ms(30));
+    assert_eq!(bench.buffer[..6], MacAddr::BROADCAST.0);
+    let mut told = Vec::new();
+    while let Some(at) = bench.vm.poll_at().filter(|at| *at < ms(10_000)) {
+        while let Some((sent, event)) = bench.poll(at) {
+            if sent.is_some() {
+                assert_eq!(bench.buffer[..6], MacAddr::BROADCAST.0);
+            }
+            told.extend(outcome(event));
+        }
+    }
+    assert_eq!(told, [(0, PingOutcome::Unresolved { due: ms(30) })]);
+}

@@ -245,7 +245,7 @@ fn a_ping_is_resolved_answered_and_checked_again_by_unicast_when_it_is_old() {
             destination_mac: PEER_MAC,
             ..envelope6(ADDRESS, OTHER)
         },
-        identifier: bench.session.0,
+        identifier: bench.session.0 as u16,
         sequence: 0,
     };
     let mut reply = built(|frame| request.write(16, |payload| fill_payload(0, payload), frame));

@@ -64,7 +64,7 @@ fn a_test_packet_has_number_time_and_session_and_padding_that_is_told() {
         assert_eq!(payload[..4], [0, 0, 0, 1]);
         assert_eq!(payload[4..12], [0xbc, 0x17, 0xc2, 1, 0x80, 0, 0, 0]);
         let session = u16::from_be_bytes([payload[14], payload[15]]);
-        assert_eq!(session, bench.session.0 + 1);
+        assert_eq!(u32::from(session), bench.session.0 + 1);
         assert_eq!(payload[16..STAMP_LENGTH], [0; 28]);
         assert_eq!(payload[STAMP_LENGTH..][..4], [0x80, 1, 0, 12]);
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{
-    Addressing, Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES, PingOptions,
-    PingStart, Probe, ProbeKind, Reaction, SessionConfig, SessionId, StampMode, TcpClose, Vm,
-    VmConfig,
+    Addressing, ArpRequest, Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES,
+    PingOptions, PingStart, Probe, ProbeKind, Reaction, SessionConfig, SessionId, StampMode,
+    TcpClose, Vm, VmConfig,
 };
 use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
 
@@ -156,6 +156,25 @@ impl Bench {
             ),
             ("10.77.0.3", 0, arp),
             ("fd77::3", 0, arp),
+            (
+                "10.77.0.3",
+                0,
+                Probe {
+                    arp_request: ArpRequest::Unicast,
+                    ..arp
+                },
+            ),
+            (
+                "fd77::3",
+                0,
+                Probe {
+                    arp_request: ArpRequest::Unicast,
+                    ..arp
+                },
+            ),
+            // These come from ports that others have to other peers.
+            ("10.77.0.9", 8, udp),
+            ("10.77.0.9", 44, stamp),
         ];
         let sessions = sessions
             .into_iter()

@@ -183,7 +183,8 @@ impl AroundLoss {
     fn repeats(&mut self, seen: &Observed<'_>) -> bool {
         ProbeHead::parse(seen.frame).is_some_and(|head| {
             let key = Key::new(seen.vm, head.identifier, head.sequence);
-            let numbers = self.numbers.entry(key.flow()).or_default();
+            let numbers = self.numbers.entry(key.flow());
+            let numbers = numbers.or_insert_with(|| PingNumbers::of(head.identifier));
             numbers.sent(head.sequence).1
         })
     }

@@ -105,7 +105,7 @@ impl AroundLoss {
     /// Returns true if the numbers in a frame are those of `ping`.
     fn begins(&self, kept: &Kept<OfPing>, ping: PingId) -> bool {
         ProbeHead::parse(self.queue.bytes(kept).0).is_some_and(|echo| {
-            echo.identifier == ping.session.0 && echo.sequence == ping.sequence as u16
+            echo.identifier == ping.session.0 && echo.sequence == ping.wire_sequence()
         })
     }
 
@@ -265,5 +265,5 @@ impl AroundLoss {
 
 /// A ping of `vm` by what its frames say of it.
 fn key_of(vm: VmId, ping: PingId) -> Key {
-    Key::new(vm, ping.session.0, ping.sequence as u16)
+    Key::new(vm, ping.session.0, ping.wire_sequence())
 }
