@@ -1,7 +1,7 @@
 //! The frame path: frames read for a VM, and frames written for one.
 
 use super::record_buffer::Entry;
-use super::{Hypervisor, Outgoing};
+use super::{FRAME_OF_STREAM, Hypervisor, Outgoing};
 use crate::fabric::{Fabric, Write, WriteDrop};
 use crate::record::Pause;
 use crate::time::{Instant, Now};
@@ -69,8 +69,9 @@ impl<F: Fabric> Hypervisor<F> {
     #[inline(always)]
     pub fn stamp(&mut self, outgoing: &Outgoing, at: Instant, buffer: &mut [u8]) {
         match outgoing.ping {
+            Some(FRAME_OF_STREAM) => self.stamp_stream(at, buffer),
             Some(ping) => self.stamp_sent(outgoing.vm, ping, at),
-            None => self.stamp_stream(at, buffer),
+            None => {}
         }
     }
 
@@ -156,7 +157,6 @@ impl<F: Fabric> Hypervisor<F> {
             vm,
             length: transmit.length,
             ping: transmit.ping,
-            is_of_stream: false,
             more: false,
         })
     }

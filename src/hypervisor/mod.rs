@@ -38,7 +38,7 @@ use crate::fabric::{Fabric, Instrumented, MisbehaviourRecord};
 use crate::load::{FlowId, Load, Pacing, Target};
 use crate::record::Recorder;
 use crate::time::Instant;
-use crate::vm::{PingId, RxFilter, SessionConfig, Vm, VmConfig, VmId};
+use crate::vm::{PingId, RxFilter, SessionConfig, SessionId, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 use self::by_session::BySession;
@@ -75,10 +75,8 @@ pub struct Outgoing {
     pub vm: VmId,
     /// Its length in bytes.
     pub length: usize,
-    /// The ping that it starts.
+    /// The ping that it starts; [`FRAME_OF_STREAM`] in one of a stream.
     pub ping: Option<PingId>,
-    /// It is of a stream.
-    pub is_of_stream: bool,
     /// The same flow has another frame to send at once.
     pub more: bool,
 }
@@ -87,9 +85,15 @@ impl Outgoing {
     /// Returns true if it is to be [stamped](Hypervisor::stamp) right before the write.
     #[inline]
     pub const fn is_stamped(&self) -> bool {
-        self.ping.is_some() || self.is_of_stream
+        self.ping.is_some()
     }
 }
+
+/// What stands for a ping in a frame of a stream: no VM has so many sessions.
+pub const FRAME_OF_STREAM: PingId = PingId {
+    session: SessionId(u32::MAX),
+    sequence: u64::MAX,
+};
 
 /// The result of one step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

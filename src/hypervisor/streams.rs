@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::record_buffer::Entry;
-use super::{Hypervisor, Outgoing, Step};
+use super::{FRAME_OF_STREAM, Hypervisor, Outgoing, Step};
 use crate::fabric::Fabric;
 use crate::load::{Due, Load, PhaseLoad, Sizes};
 use crate::record::StreamId;
@@ -346,8 +346,7 @@ impl<F: Fabric> Hypervisor<F> {
         Some(Step::Send(Outgoing {
             vm,
             length: built.length,
-            ping: None,
-            is_of_stream: true,
+            ping: Some(FRAME_OF_STREAM),
             more: false,
         }))
     }

@@ -55,7 +55,6 @@ impl<F: Fabric> Hypervisor<F> {
                     vm: owner.vm,
                     length: transmit.length,
                     ping: transmit.ping,
-                    is_of_stream: false,
                     more: due.more,
                 }));
             }
@@ -101,7 +100,6 @@ impl<F: Fabric> Hypervisor<F> {
             vm,
             length: transmit.length,
             ping: transmit.ping,
-            is_of_stream: false,
             more: false,
         }))
     }
