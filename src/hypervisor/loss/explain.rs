@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::evidence::{Fact, Strength};
+use super::notes::harmed;
 use super::obstacle::{Ends, obstacle};
 use super::{Count, Failed};
-use crate::fabric::{Explained, Fabric, Impairment, Notice, PathState};
+use crate::fabric::{Explained, Fabric, Notice, PathState};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::by_ping::{Key, Purpose};
 use crate::load::FlowId;
@@ -166,24 +167,20 @@ impl<F: Fabric> Hypervisor<F> {
         vm.destination(session).filter(|_| !is_numbered)
     }
 
-    /// An impairment holds the request of a ping or of a search, or the reply: it will come late, or never.
+    /// An impairment or a slow VM holds the request of a ping or of a search, or the reply: it will come late, or never.
     pub(super) fn held(&mut self, now: Instant, purpose: Purpose) -> Option<Fact> {
         let search = self.loss_search.as_ref()?;
         if search.held_at != Some(now) {
             let held = self.fabric.held_pings(now);
             let held = held.filter_map(|held| {
                 let (purpose, way) = self.purpose_of(&held.head)?;
-                Some((purpose, (way, held.vm)))
+                Some((purpose, harmed(held.harm, way, held.vm)))
             });
             let held = held.collect();
             let search = self.loss_search.as_mut()?;
             (search.held, search.held_at) = (held, Some(now));
         }
-        let (way, vm) = *self.loss_search.as_ref()?.held.get(&purpose)?;
-        let what = Attribution {
-            why: Some(Why::Impairment(Impairment::Delayed)),
-            ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
-        };
+        let what = *self.loss_search.as_ref()?.held.get(&purpose)?;
         Some(Fact::decisive(now, what))
     }
 

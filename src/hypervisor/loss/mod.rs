@@ -28,7 +28,7 @@ use super::Hypervisor;
 use super::by_ping::{Bounded, Purpose};
 use crate::fabric::{Fabric, PathState};
 use crate::load::FlowId;
-use crate::record::{Attribution, Cause, LossMethod, Place, Way};
+use crate::record::{Attribution, Cause, LossMethod, Place};
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -99,8 +99,8 @@ pub(super) struct LossSearch {
     states_since: Instant,
     /// When drops were looked at last.
     looked_at: Option<Instant>,
-    /// The pings that impairments held at a time, with the part that was and the VM.
-    held: FxHashMap<Purpose, (Way, VmId)>,
+    /// The pings that impairments and slow VMs held at a time, with what they are put down to.
+    held: FxHashMap<Purpose, Attribution>,
     held_at: Option<Instant>,
     /// Whose hardware address was corrupted in what a VM has said of its own, at the edge of the second one.
     corrupted: Bounded<(), (VmId, VmId)>,

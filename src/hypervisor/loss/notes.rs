@@ -3,15 +3,13 @@
 use super::evidence::{Fact, Strength, elsewhere};
 use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
 use super::obstacle::{Ends, fits, link_down};
-use crate::fabric::{
-    Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, Impairment, WriteDrop,
-};
+use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::by_ping::{Key, Purpose};
 use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{Event, Ignored, Vm, VmId};
+use crate::vm::{Event, Ignored, Misbehaviour, Vm, VmId};
 use crate::wire::{PingHead, packet_length};
 
 /// Flows of a VM that are looked at for the one that a search is for.
@@ -158,20 +156,14 @@ impl<F: Fabric> Hypervisor<F> {
     /// An impairment, or a misbehaving VM, has dropped or changed a frame.
     pub(super) fn note_impaired(&mut self, ping: &ImpairedPing) {
         let destination = ping.head.destination_mac();
-        let impaired = |way| Attribution {
-            why: Some(match ping.harm {
-                Harm::Impairment(kind) => Why::Impairment(kind),
-                Harm::Misbehaviour(name) => Why::State(name),
-            }),
-            ..Attribution::of(Cause::Impaired, way, Place::Vm(ping.vm))
-        };
+        let impaired = |way| harmed(ping.harm, way, ping.vm);
         let Some((purpose, way)) = self.purpose_of(&ping.head) else {
             if ping.direction == Direction::Out || self.station(destination) == Some(ping.vm) {
                 self.note_impaired_of_others(ping, impaired(Way::Request));
             }
             return;
         };
-        if ping.harm == Harm::Impairment(Impairment::Delayed) {
+        if ping.harm.is_hold() {
             // When its own pings fail, it is looked what is held then.
             return;
         }
@@ -232,6 +224,18 @@ impl<F: Fabric> Hypervisor<F> {
             let fact = Fact { at, what, strength };
             search.evidence.add(purpose, fact);
         }
+    }
+}
+
+/// What a frame of a ping is put down to whose harm was done at `vm` on purpose.
+pub(super) const fn harmed(harm: Harm, way: Way, vm: VmId) -> Attribution {
+    Attribution {
+        why: Some(match harm {
+            Harm::Impairment(kind) => Why::Impairment(kind),
+            Harm::Misbehaviour(name) => Why::State(name),
+            Harm::Slow => Why::State(Misbehaviour::SLOW),
+        }),
+        ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::fabric::PortState;
 use crate::hypervisor::{Command, Outgoing, Phase, Step};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
-use crate::record::{Member, Why};
+use crate::record::{Member, Way, Why};
 use crate::sim::Switch;
 use crate::system::Neighbours;
 use crate::vm::{PingError, PingOutcome, Probe, ProbeKind};
