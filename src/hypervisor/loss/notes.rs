@@ -1,5 +1,7 @@
 //! Takes note of what happens to frames of pings.
 
+use std::net::IpAddr;
+
 use super::evidence::{Fact, Strength, elsewhere};
 use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
 use super::obstacle::{Ends, fits, link_down};
@@ -59,7 +61,11 @@ impl<F: Fabric> Hypervisor<F> {
         };
         let is_shared = head.destination_mac().is_multicast();
         let is_for = match &head {
-            PingHead::Probe(_) => is_shared || self.meant(purpose, way).or(addressed) == Some(vm),
+            PingHead::Probe(_) if is_shared => true,
+            PingHead::Probe(_) => match self.meant(purpose, way) {
+                Some(meant) => meant == vm,
+                None => addressed == Some(vm) && !self.is_stolen_by(now, vm, purpose),
+            },
             PingHead::Link(link) => self.is_link_for(vm, link),
         };
         if is_copy(&head) && !is_for {
@@ -194,8 +200,22 @@ impl<F: Fabric> Hypervisor<F> {
             return None;
         };
         let mut thefts = self.thefts.iter();
-        let (_, owner) = thefts.find(|(address, _)| *address == probe.destination)?;
-        Some(*owner).filter(|owner| *owner != thief)
+        let theft = thefts.find(|theft| theft.address == probe.destination)?;
+        theft.owner.filter(|owner| *owner != thief)
+    }
+
+    /// Returns true if a ping goes to `thief` because that has stolen the address of the host, or of the router on its way.
+    fn is_stolen_by(&self, now: Instant, thief: VmId, purpose: Purpose) -> bool {
+        let Purpose::Ping(key) = purpose else {
+            return false;
+        };
+        let is_his = |address: &IpAddr| {
+            let mut thefts = self.thefts.iter();
+            thefts.any(|theft| (theft.address, theft.owner, theft.thief) == (*address, None, thief))
+        };
+        let pinger = self.vm(key.source());
+        let neighbour = pinger.and_then(|vm| vm.neighbour_of(now, key.session()));
+        neighbour.as_ref().is_some_and(is_his)
     }
 
     /// The VM that a frame is for; `None` if it is none of the run's, and of a search.

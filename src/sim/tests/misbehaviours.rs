@@ -738,3 +738,15 @@ fn frames_of_streams_that_a_slow_vm_holds_at_the_end_are_put_down_to_it() {
     let slow = ("impaired", "vm0".to_owned(), Some("slow".to_owned()), 20);
     assert_eq!(found, [slow]);
 }
+
+#[test]
+fn pings_for_no_vm_of_the_run_go_to_who_has_stolen_the_address_of_the_one_or_of_the_router() {
+    for (target, router) in [("10.77.0.99", ""), ("192.0.2.7", "gateway = '10.77.0.99'")] {
+        let report = report_of(&format!(
+            "fabric = 'sim'\nvms = 3\nping = ['vm0:{target}']\ninterval = '10ms'\ncount = 20\ntimeout = '20ms'\n{router}\n\
+             misbehave = 'vm2:steal 10.77.0.99'"
+        ));
+        let what = "delivered_elsewhere request vm2 not_for_our_ip".to_owned();
+        assert_eq!(losses(&report), [(what, 20)], "{target}");
+    }
+}
