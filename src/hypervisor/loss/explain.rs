@@ -280,7 +280,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// The flapping that `what` comes of, which was found at `at`, or `what`.
-    fn flapping_or(&self, what: Attribution, at: Instant) -> Attribution {
+    pub(super) fn flapping_or(&self, what: Attribution, at: Instant) -> Attribution {
         let of_link = match what.place {
             Place::Vm(vm) if matches!(what.cause, Cause::Absent | Cause::Refused) => Some(vm),
             _ => None,

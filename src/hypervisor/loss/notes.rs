@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::evidence::{Fact, Strength, elsewhere};
-use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
-use super::obstacle::{Ends, fits, link_down};
+use super::kernel::{Parties, is_ambiguous, is_at_exit, meaning};
+use super::obstacle::{ARP_BYTES, Ends, at_exit};
 use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::by_ping::{Key, Purpose};
@@ -129,7 +129,13 @@ impl<F: Fabric> Hypervisor<F> {
             destination: addressed.or_else(|| self.meant(purpose, way)),
         };
         let (mut what, strength) = meaning(drop, parties, way);
-        if is_ambiguous(drop)
+        if let Some(to) = at_port.filter(|_| is_at_exit(drop)) {
+            let bytes = match packet_length(drop.frame.bytes()) {
+                None if matches!(head, PingHead::Link(_)) => Some(ARP_BYTES),
+                length => length,
+            };
+            what = self.at_exit(now, (to, bytes), way).unwrap_or(what);
+        } else if is_ambiguous(drop)
             && let Some(source) = source
             && let Some(destination) = addressed.or_else(|| self.asked(purpose))
         {
@@ -141,13 +147,6 @@ impl<F: Fabric> Hypervisor<F> {
             let found = self.obstacle(now, ends, way);
             match found {
                 Some(found) if found.cause == Cause::Absent => what = found,
-                // It has passed all else, and was too long, or the link was down at that time.
-                _ if drop.function.as_str() == SENDS => {
-                    let state = self.path_state(now, (source, Some(destination)));
-                    if state.is_some_and(|state| fits(&state, bytes)) {
-                        what = link_down(way, destination);
-                    }
-                }
                 Some(found) => (what.place, what.why) = (found.place, found.why),
                 None => {
                     let moving = [destination, source].into_iter();
@@ -157,6 +156,19 @@ impl<F: Fabric> Hypervisor<F> {
             }
         }
         self.note(purpose, drop.at, (what, strength));
+    }
+
+    /// What a frame of so many bytes of packet is put down to that was dropped where it was to leave the bridge for `to`; `None` of a
+    /// VM of another rank, as nothing is known of its port.
+    pub(super) fn at_exit(
+        &mut self,
+        now: Instant,
+        (to, bytes): (VmId, Option<u32>),
+        way: Way,
+    ) -> Option<Attribution> {
+        // The port is all that matters, wherever the frame came from.
+        let state = self.path_state(now, (to, Some(to)))?;
+        Some(at_exit(&state, (to, bytes?), way))
     }
 
     /// An impairment, or a misbehaving VM, has dropped or changed a frame.

@@ -10,6 +10,9 @@ pub(super) const TOO_LARGE: &str = "larger than its link carries";
 /// Why a bridge passes a frame to nobody that would have to go back.
 const AT_ITS_PORT: &str = "the forwarding table has the destination at the port that it comes by";
 
+/// Why nothing comes to a VM that was taken away, or whose TAP was.
+const NO_PORT: &str = "it has no port";
+
 /// Why nothing comes by a link that is down.
 pub(super) const LINK_DOWN: &str = "its link is down";
 
@@ -18,14 +21,6 @@ const NO_CARRIER: &str = "its link has no carrier";
 
 /// Why a bridge takes nothing from a station that nobody has let in.
 const LOCKED: &str = "its port is locked";
-
-/// What a frame for `vm` is put down to whose link was down.
-pub(super) const fn link_down(way: Way, vm: VmId) -> Attribution {
-    Attribution {
-        why: Some(Why::State(LINK_DOWN)),
-        ..Attribution::of(Cause::Absent, way, Place::Vm(vm))
-    }
-}
 
 /// The ends of a way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +36,7 @@ pub(super) struct Ends {
 }
 
 /// Bytes of an ARP packet (RFC 826).
-const ARP_BYTES: u32 = 28;
+pub(super) const ARP_BYTES: u32 = 28;
 
 impl Ends {
     /// Those of a packet from VM to VM.
@@ -108,7 +103,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     let destination = ends.destination?;
     let at = Place::Vm(destination);
     let Some(to) = state.destination else {
-        return put_down(Cause::Absent, at, words("it has no port"));
+        return put_down(Cause::Absent, at, words(NO_PORT));
     };
     if let Some(why) = unreachable(&to, state.is_bridged) {
         return put_down(Cause::Absent, at, words(why));
@@ -176,10 +171,21 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     None
 }
 
-/// Returns true if the link of the destination carries packets of so many bytes; 0 is a number that is not known.
-pub(super) fn fits(state: &PathState, bytes: u32) -> bool {
-    let to = state.destination;
-    to.is_some_and(|to| (1..=to.mtu).contains(&bytes))
+/// What a packet of so many bytes is put down to that a bridge dropped where it was to leave for the destination `vm`, whose port is
+/// in that state a moment later: it was too long, or the link was down at that time.
+pub(super) fn at_exit(state: &PathState, (vm, bytes): (VmId, u32), way: Way) -> Attribution {
+    let (cause, why) = match state.destination {
+        None => (Cause::Absent, NO_PORT),
+        Some(to) => match unreachable(&to, state.is_bridged) {
+            Some(why) => (Cause::Absent, why),
+            None if bytes > to.mtu => (Cause::InBridge, TOO_LARGE),
+            None => (Cause::Absent, LINK_DOWN),
+        },
+    };
+    Attribution {
+        why: Some(Why::State(why)),
+        ..Attribution::of(cause, way, Place::Vm(vm))
+    }
 }
 
 /// Why a port of a bridge carries nothing, if it does not.
@@ -259,13 +265,26 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_fits_a_link_that_is_there_and_carries_as_many_bytes() {
-        for (bytes, expected) in [(0, false), (1, true), (1_500, true), (1_501, false)] {
-            assert_eq!(fits(&whole(), bytes), expected, "{bytes}");
+    fn what_is_dropped_at_the_exit_was_too_long_or_its_link_was_down() {
+        let told = |state: &PathState, bytes| {
+            let found = at_exit(state, (VmId(1), bytes), Way::Request);
+            assert_eq!(found.place, Place::Vm(VmId(1)));
+            (found.cause, found.why)
+        };
+        let absent = |why| (Cause::Absent, Some(Why::State(why)));
+        let too_large = (Cause::InBridge, Some(Why::State(TOO_LARGE)));
+        for (bytes, expected) in [
+            (ARP_BYTES, absent(LINK_DOWN)),
+            (1_500, absent(LINK_DOWN)),
+            (1_501, too_large),
+        ] {
+            assert_eq!(told(&whole(), bytes), expected, "{bytes}");
         }
         let mut state = whole();
+        state.destination.as_mut().unwrap().bridge = None;
+        assert_eq!(told(&state, 1_501), absent("it is in no bridge"));
         state.destination = None;
-        assert!(!fits(&state, 100));
+        assert_eq!(told(&state, 100), absent(NO_PORT));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Takes note of what happens to frames of streams that do not arrive. Nothing is kept of those that do.
 
 use super::evidence::Strength;
-use super::kernel::{Parties, is_ambiguous, meaning};
+use super::kernel::{Parties, is_ambiguous, is_at_exit, meaning};
 use super::notes::harmed;
 use super::obstacle::Ends;
 use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, ImpairedStream, WriteDrop};
@@ -93,10 +93,14 @@ impl<F: Fabric> Hypervisor<F> {
         if strength == Strength::Elsewhere {
             return;
         }
-        if is_ambiguous(drop)
+        let bytes = packet_length(drop.frame.bytes());
+        if let Some(to) = at_port.filter(|_| is_at_exit(drop)) {
+            let found = self.at_exit(now, (to, bytes), Way::Request);
+            what = found.map_or(what, |found| self.flapping_or(found, drop.at));
+        } else if is_ambiguous(drop)
             && let Some(destination) = destination
         {
-            let bytes = packet_length(drop.frame.bytes()).unwrap_or(0);
+            let bytes = bytes.unwrap_or(0);
             let ends = Ends::between(source, destination, bytes);
             match self.obstacle(now, ends, Way::Request) {
                 Some(found) if found.cause == Cause::Absent => what = found,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::obstacle::{Ends, TOO_LARGE};
 use super::*;
 use crate::experiment::{Experiment, FlowPlan};
-use crate::fabric::PortState;
+use crate::fabric::{DropPlace, FrameDrop, FrameHead, KernelName, PortState};
 use crate::hypervisor::{Command, Outgoing, Phase, Step};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
@@ -242,5 +242,62 @@ fn a_ping_that_is_answered_after_all_is_counted_no_longer_whatever_it_was_put_do
             search.discount(flow, &failed, is_counted);
             assert_eq!(figures(&mut search), (pings, drops), "{to}");
         }
+    }
+}
+
+#[test]
+fn a_frame_of_a_vm_that_this_run_does_not_have_is_not_taken_for_too_long_where_its_link_was_down() {
+    for (mtu, expected) in [
+        (1_500, (Cause::Absent, "its link is down")),
+        (68, (Cause::InBridge, TOO_LARGE)),
+    ] {
+        let mut lab = acquainted(2, &[(0, 1)]);
+        let hypervisor = lab.hypervisor();
+        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+        let phase = Phase::counted(0..1, Pacing::Window(8), 1);
+        hypervisor.start(Instant::ZERO, vec![phase]);
+        let mut buffer = vec![0; 2048];
+        let step = hypervisor.next_step(Instant::ZERO, &mut buffer);
+        let Some(Step::Send(Outgoing {
+            vm,
+            length,
+            ping: Some(ping),
+            ..
+        })) = step
+        else {
+            panic!("no ping");
+        };
+        hypervisor.receive(Instant::ZERO, VmId(1), &mut buffer, length);
+        // The reply comes from a VM of another rank.
+        buffer[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
+        let port = PortState {
+            is_up: true,
+            has_carrier: true,
+            mtu,
+            bridge: None,
+        };
+        let state = PathState {
+            is_bridged: false,
+            source: Some(port),
+            destination: Some(port),
+            forwarding: None,
+            returned_at: None,
+        };
+        let search = hypervisor.loss_search.as_mut().unwrap();
+        search.states.insert((vm, Some(vm)), Some(state));
+        let drop = FrameDrop {
+            at: Instant::ZERO,
+            place: DropPlace::Port(vm),
+            reason: KernelName::new("NOT_SPECIFIED"),
+            function: KernelName::new("br_dev_queue_push_xmit"),
+            frame: FrameHead::new(&buffer[..length]),
+        };
+        hypervisor.note_drop(Instant::ZERO, &drop);
+        let lost = PingOutcome::Lost { due: Instant::ZERO };
+        hypervisor.record_ping(Instant::ZERO, vm, ping, lost);
+        let rows = hypervisor.recorder().losses().rows();
+        let found: Vec<_> = rows.map(|(row, _)| (row.cause, row.way, row.why)).collect();
+        let (cause, why) = expected;
+        assert_eq!(found, [(cause, Way::Reply, Some(Why::State(why)))]);
     }
 }
