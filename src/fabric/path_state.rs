@@ -38,7 +38,7 @@ pub struct PathState {
 pub struct PortState {
     /// It was set up.
     pub is_up: bool,
-    /// A process has its TAP open.
+    /// The other end of its link is up; of a TAP: a process has it open.
     pub has_carrier: bool,
     /// The largest frame in bytes, without the Ethernet header.
     pub mtu: u32,

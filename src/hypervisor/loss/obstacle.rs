@@ -16,7 +16,7 @@ const NO_PORT: &str = "it has no port";
 /// Why nothing comes by a link that is down.
 pub(super) const LINK_DOWN: &str = "its link is down";
 
-/// Why nothing goes out by a link whose other end is down, or that nothing is connected to.
+/// Why nothing goes by a link whose other end is down, or that nothing is connected to.
 const NO_CARRIER: &str = "its link has no carrier";
 
 /// Why a bridge takes nothing from a station that nobody has let in.
@@ -205,7 +205,8 @@ const fn unreachable(port: &PortState, is_bridged: bool) -> Option<&'static str>
         return Some(LINK_DOWN);
     }
     if !port.has_carrier {
-        return Some("nobody has its TAP open");
+        // This process has the TAPs of its VMs open, so it is not that nobody has.
+        return Some(NO_CARRIER);
     }
     if is_bridged && port.bridge.is_none() {
         return Some("it is in no bridge");
@@ -345,7 +346,7 @@ mod tests {
                 },
             ),
             (
-                "reply destination stopped or absent at vm1 (nobody has its TAP open)",
+                "reply destination stopped or absent at vm1 (its link has no carrier)",
                 |s| s.destination.as_mut().unwrap().has_carrier = false,
             ),
             (
