@@ -63,6 +63,10 @@ pub struct BridgeState {
     pub learns: bool,
     /// Unicast frames to unknown hardware addresses are flooded to it.
     pub floods_unknown: bool,
+    /// Multicast frames for groups that the bridge does not know are flooded to it.
+    pub floods_multicast: bool,
+    /// Broadcast frames are flooded to it.
+    pub floods_broadcast: bool,
     /// Frames may leave by the port that they came by.
     pub is_hairpin: bool,
 }

@@ -13,7 +13,7 @@ use crate::hypervisor::by_ping::{Key, Purpose};
 use crate::load::FlowId;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{Misbehaviour, PingId, SessionId, VmId};
+use crate::vm::{ArpRequest, Misbehaviour, PingId, SessionId, VmId};
 use crate::wire::MacAddr;
 
 /// For so long a state that was read is taken for the present one.
@@ -243,7 +243,13 @@ impl<F: Fabric> Hypervisor<F> {
             };
             let bytes = self.vm(vm)?.packet_length(ping.session)?;
             let there = match self.asked_for(vm, ping.session) {
-                Some(_) => Ends::to_all(vm, target),
+                Some(address) => {
+                    let question = Ends::asking(vm, target, address);
+                    match self.vm(vm)?.probe(ping.session)?.arp_request {
+                        ArpRequest::Broadcast => question,
+                        ArpRequest::Unicast => Ends::between(vm, target, question.bytes),
+                    }
+                }
                 None => Ends::between(vm, target, bytes),
             };
             let back = Ends::between(target, vm, there.bytes);

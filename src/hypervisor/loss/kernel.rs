@@ -111,6 +111,15 @@ pub(super) fn is_at_exit(drop: &FrameDrop) -> bool {
     drop.reason.as_str() == "NOT_SPECIFIED" && drop.function.as_str() == SENDS
 }
 
+/// Returns true if the host dropped a frame that a bridge had passed to it.
+pub(super) fn is_at_host(drop: &FrameDrop) -> bool {
+    let function = drop.function.as_str();
+    let mut of_host = FUNCTIONS
+        .iter()
+        .filter(|(_, cause)| *cause == Cause::BehindBridge);
+    matches!(drop.place, DropPlace::Link(_)) && of_host.any(|(name, _)| function.starts_with(name))
+}
+
 /// Returns true if the kernel's reason stands for several that the states of both ports tell apart.
 pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
     let function = drop.function.as_str();
@@ -328,6 +337,9 @@ mod tests {
             };
             assert_eq!(what.place, expected, "{reason}");
             let several = ["NOT_SPECIFIED", "NO_TX_TARGET", "BRIDGE_INGRESS_STP_STATE"];
+            let is_from_link = matches!(place, DropPlace::Link(_));
+            let is_of_ip = function.starts_with("ip_");
+            assert_eq!(is_at_host(&drop), is_from_link && is_of_ip, "{reason}");
             let is_at_exit = is_at_exit(&drop);
             assert_eq!(is_at_exit, function == SENDS, "{reason}");
             let is_ambiguous = is_ambiguous(&drop) || is_at_exit;

@@ -39,9 +39,9 @@ impl<F: Fabric> Hypervisor<F> {
         let purpose = Purpose::Search(vm, neighbour);
         let target = self.target_at(flow, neighbour);
         if let Some(target) = target {
-            let to_all = Ends::to_all(vm, target);
-            let back = Ends::between(target, vm, to_all.bytes);
-            let there = self.obstacle(now, to_all, Way::Request);
+            let question = Ends::asking(vm, target, neighbour);
+            let back = Ends::between(target, vm, question.bytes);
+            let there = self.obstacle(now, question, Way::Request);
             let in_the_way = there.or_else(|| self.obstacle(now, back, Way::Reply));
             if in_the_way.is_some() {
                 return in_the_way.map(Attribution::unfound);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::evidence::{Fact, Strength, elsewhere};
-use super::kernel::{Parties, is_ambiguous, is_at_exit, meaning};
+use super::kernel::{Parties, is_ambiguous, is_at_exit, is_at_host, meaning};
 use super::obstacle::{ARP_BYTES, Ends, at_exit};
 use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
@@ -120,7 +120,7 @@ impl<F: Fabric> Hypervisor<F> {
             _ => self.station(head.destination_mac()),
         };
         let is_elsewhere = at_port.is_some() && at_port != source && at_port != addressed;
-        if is_copy(&head) && is_elsewhere {
+        if is_copy(&head) && (is_elsewhere || is_at_host(drop)) {
             return;
         }
         let parties = Parties {
@@ -140,9 +140,11 @@ impl<F: Fabric> Hypervisor<F> {
             && let Some(destination) = addressed.or_else(|| self.asked(purpose))
         {
             let bytes = packet_length(drop.frame.bytes()).unwrap_or(0);
-            let ends = match is_copy(&head) {
-                true => Ends::to_all(source, destination),
-                false => Ends::between(source, destination, bytes),
+            let ends = match &head {
+                PingHead::Link(link) if is_copy(&head) => {
+                    Ends::asking(source, destination, link.target)
+                }
+                _ => Ends::between(source, destination, bytes),
             };
             let found = self.obstacle(now, ends, way);
             match found {

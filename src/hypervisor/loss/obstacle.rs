@@ -1,5 +1,7 @@
 //! What stands in the way of a frame, by the states of ports and forwarding tables.
 
+use std::net::IpAddr;
+
 use crate::fabric::{BridgeState, DropPlace, PathState, PortState, StpState};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
@@ -31,12 +33,23 @@ pub(super) struct Ends {
     pub(super) destination: Option<VmId>,
     /// Bytes of the packet, without the Ethernet header.
     pub(super) bytes: u32,
-    /// It goes to all: where the destination is does not matter.
-    pub(super) is_to_all: bool,
+    /// Whether it goes to one or to several: where the destination is does not matter then.
+    pub(super) spread: Spread,
+}
+
+/// How many a frame goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spread {
+    One,
+    /// A group that the destination is in.
+    Group,
+    All,
 }
 
 /// Bytes of an ARP packet (RFC 826).
 pub(super) const ARP_BYTES: u32 = 28;
+/// Bytes of a neighbour solicitation (RFC 4861 section 4.3) with its option, and of the IPv6 header.
+const ND_BYTES: u32 = 72;
 
 impl Ends {
     /// Those of a packet from VM to VM.
@@ -45,7 +58,7 @@ impl Ends {
             source,
             destination: Some(destination),
             bytes,
-            is_to_all: false,
+            spread: Spread::One,
         }
     }
 
@@ -55,15 +68,19 @@ impl Ends {
             source,
             destination: None,
             bytes: 0,
-            is_to_all: false,
+            spread: Spread::One,
         }
     }
 
-    /// Those of a question for a hardware address.
-    pub(super) const fn to_all(source: VmId, destination: VmId) -> Ends {
+    /// Those of a question for the hardware address of who has `address`.
+    pub(super) const fn asking(source: VmId, destination: VmId, address: IpAddr) -> Ends {
+        let (spread, bytes) = match address {
+            IpAddr::V4(_) => (Spread::All, ARP_BYTES),
+            IpAddr::V6(_) => (Spread::Group, ND_BYTES),
+        };
         Ends {
-            is_to_all: true,
-            ..Ends::between(source, destination, ARP_BYTES)
+            spread,
+            ..Ends::between(source, destination, bytes)
         }
     }
 }
@@ -124,11 +141,17 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
         }
     }
     let is_locked = left.is_some_and(|left| left.is_locked);
-    if ends.is_to_all {
-        let why = words(LOCKED);
-        return is_locked
-            .then(|| put_down(Cause::InBridge, source, why))
-            .flatten();
+    let unflooded = match (ends.spread, to.bridge) {
+        (Spread::All, Some(entered)) if !entered.floods_broadcast => Some(NO_BROADCAST),
+        (Spread::Group, Some(entered)) if !entered.floods_multicast => Some(NO_MULTICAST),
+        _ => None,
+    };
+    if ends.spread != Spread::One {
+        return match unflooded {
+            _ if is_locked => put_down(Cause::InBridge, source, words(LOCKED)),
+            Some(why) => put_down(Cause::InBridge, at, words(why)),
+            None => None,
+        };
     }
     if let (Some(link), Some(left), Some(entered)) = (state.returned_at, left, to.bridge)
         // A bridge that both are on has flooded it, and to the destination, too.
@@ -170,6 +193,11 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     }
     None
 }
+
+/// Why a bridge does not pass a question for a hardware address to a port.
+const NO_BROADCAST: &str = "broadcasts are not flooded to it";
+/// The same of IPv6, where such a question goes to a group.
+const NO_MULTICAST: &str = "multicast is not flooded to it";
 
 /// What a packet of so many bytes is put down to that a bridge dropped where it was to leave for the destination `vm`, whose port is
 /// in that state a moment later: it was too long, or the link was down at that time.
@@ -223,7 +251,7 @@ mod tests {
         source: VmId(0),
         destination: Some(VmId(1)),
         bytes: 1_500,
-        is_to_all: false,
+        spread: Spread::One,
     };
 
     fn bridge() -> BridgeState {
@@ -235,6 +263,8 @@ mod tests {
             is_locked: false,
             learns: true,
             floods_unknown: true,
+            floods_multicast: true,
+            floods_broadcast: true,
             is_hairpin: false,
         }
     }
@@ -263,6 +293,43 @@ mod tests {
 
     fn destination(state: &mut PathState) -> &mut BridgeState {
         state.destination.as_mut().unwrap().bridge.as_mut().unwrap()
+    }
+
+    #[test]
+    fn a_question_for_an_address_needs_a_port_that_its_kind_is_flooded_to() {
+        let v4 = IpAddr::from([10, 77, 0, 3]);
+        let v6: IpAddr = "fe80::3".parse().unwrap();
+        let told = |change: Change, address| {
+            let mut state = whole();
+            change(&mut state);
+            let ends = Ends::asking(VmId(0), VmId(1), address);
+            obstacle(&state, ends, Way::Request).map(|found| found.to_string())
+        };
+        let at_vm1 = |why| Some(format!("request dropped in the bridge at vm1 ({why})"));
+        let at_vm0 = Some("request dropped in the bridge at vm0 (its port is locked)".to_owned());
+        let (no_broadcast, no_multicast) = (at_vm1(NO_BROADCAST), at_vm1(NO_MULTICAST));
+        let table: [(Change, _, _); 5] = [
+            (|_| {}, None, None),
+            (
+                |s| s.forwarding = Some(DropPlace::Port(VmId(7))),
+                None,
+                None,
+            ),
+            (
+                |s| destination(s).floods_broadcast = false,
+                no_broadcast,
+                None,
+            ),
+            (
+                |s| destination(s).floods_multicast = false,
+                None,
+                no_multicast,
+            ),
+            (|s| source(s).is_locked = true, at_vm0.clone(), at_vm0),
+        ];
+        for (change, of_v4, of_v6) in table {
+            assert_eq!((told(change, v4), told(change, v6)), (of_v4, of_v6));
+        }
     }
 
     #[test]
