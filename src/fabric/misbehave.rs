@@ -357,10 +357,11 @@ impl Misbehave {
         }
     }
 
-    /// Returns true if the link of `vm` was down at `at`, not long ago, because it flaps, or had come up within `settling` before.
-    pub(super) fn was_link_down(&self, vm: VmId, at: Instant, settling: Duration) -> bool {
+    /// Returns true if the link of `vm` was down at any time from the first of two times, not long ago, until the second, because it
+    /// flaps.
+    pub(super) fn was_link_down(&self, vm: VmId, (first, last): (Instant, Instant)) -> bool {
         let lasted = |(of, from, until): &(VmId, Instant, Option<Instant>)| {
-            *of == vm && *from <= at && until.is_none_or(|until| at < until + settling)
+            *of == vm && *from <= last && until.is_none_or(|until| first < until)
         };
         self.downs.iter().any(lasted)
     }

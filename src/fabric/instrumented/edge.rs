@@ -184,11 +184,11 @@ impl<F> Instrumented<F> {
         self.misbehave_mut().refuse(now, vm, what, why);
     }
 
-    /// Returns true if the link of `vm` was down at `at`, not long ago, because it misbehaves, or had come up within
-    /// `settling` before.
-    pub fn was_link_down(&self, vm: VmId, at: Instant, settling: Duration) -> bool {
+    /// Returns true if the link of `vm` was down at any time from the first of two times, not long ago, until the second, because
+    /// it misbehaves.
+    pub fn was_link_down(&self, vm: VmId, times: (Instant, Instant)) -> bool {
         self.misbehave()
-            .is_some_and(|misbehave| misbehave.was_link_down(vm, at, settling))
+            .is_some_and(|misbehave| misbehave.was_link_down(vm, times))
     }
 
     /// Returns true if `vm` sent from another hardware address than its own at `at`, not long ago, because it misbehaves.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::evidence::{Fact, Strength};
+use super::neighbour::back;
 use super::notes::harmed;
 use super::obstacle::{Ends, obstacle};
 use super::{Count, Failed};
@@ -21,6 +22,8 @@ const STATE_LASTS: Duration = Duration::from_millis(100);
 /// A bridge forwards by a port whose link has come up a moment later (`net/core/link_watch.c`): by then frames for it go to others
 /// only.
 const PORT_RETURNS: Duration = Duration::from_millis(100);
+/// The answer to a ping is on its way for so long at most, where nothing holds it: it may find the link of its destination down.
+const ANSWERS_COME: Duration = Duration::from_millis(10);
 /// States that are read in that time at most.
 const MAX_STATES: usize = 256;
 
@@ -218,6 +221,7 @@ impl<F: Fabric> Hypervisor<F> {
         {
             return Some(misled);
         }
+        let sent = self.sent_between(now, (vm, ping.session), due);
         let of_copies = fact.filter(|fact| fact.strength == Strength::Elsewhere);
         if let Some(fact) = fact
             && of_copies.is_none()
@@ -233,9 +237,14 @@ impl<F: Fabric> Hypervisor<F> {
                     Way::Reply => Some(vm),
                     _ => target,
                 };
-                to.and_then(|to| self.was_down(to, (fact.at, PORT_RETURNS), fact.what.way))
+                let forwarded = (back(fact.at, PORT_RETURNS), fact.at);
+                to.and_then(|to| self.was_down(to, forwarded, fact.what.way))
             }
-            None => target.and_then(|to| self.was_down(to, (due, Duration::ZERO), Way::Request)),
+            None => {
+                let of_target = target.and_then(|to| self.was_down(to, sent, Way::Request));
+                let answered = (sent.0, sent.1 + ANSWERS_COME);
+                of_target.or_else(|| self.was_down(vm, answered, Way::Reply))
+            }
         };
         let in_the_way = self.absent(flow).or(was_down).or_else(|| {
             let Some(target) = target else {
@@ -255,7 +264,7 @@ impl<F: Fabric> Hypervisor<F> {
             let back = Ends::between(target, vm, there.bytes);
             let there = self.obstacle(now, there, Way::Request);
             let there = there.or_else(|| self.obstacle(now, back, Way::Reply));
-            there.or_else(|| self.misdirected(now, (vm, ping.session), (target, due)))
+            there.or_else(|| self.misdirected(now, (vm, ping.session), (target, sent)))
         });
         in_the_way.or(of_copies.map(|fact| fact.what))
     }
@@ -271,14 +280,26 @@ impl<F: Fabric> Hypervisor<F> {
         ))
     }
 
-    /// `vm` has a link that was down at `at`, when a frame was to come to it, because it flaps, or had come up so little before.
+    /// The times between which a ping was sent that has just failed: the tool may have been behind, and its timeout counts from then.
+    fn sent_between(
+        &self,
+        now: Instant,
+        (vm, session): (VmId, SessionId),
+        due: Instant,
+    ) -> (Instant, Instant) {
+        let timeout = self.vm(vm).and_then(|vm| vm.timeout(session));
+        let at_last = timeout.map_or(due, |timeout| back(now, timeout));
+        (due, due.max(at_last))
+    }
+
+    /// `vm` has a link that was down at any time between these two, when a frame was to come to it, because it flaps.
     pub(super) fn was_down(
         &self,
         vm: VmId,
-        (at, settling): (Instant, Duration),
+        times: (Instant, Instant),
         way: Way,
     ) -> Option<Attribution> {
-        let was_down = self.fabric.was_link_down(vm, at, settling);
+        let was_down = self.fabric.was_link_down(vm, times);
         was_down.then(|| Attribution {
             why: Some(Why::State(Misbehaviour::FLAP)),
             ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
@@ -291,7 +312,7 @@ impl<F: Fabric> Hypervisor<F> {
             Place::Vm(vm) if matches!(what.cause, Cause::Absent | Cause::Refused) => Some(vm),
             _ => None,
         };
-        let flapping = of_link.and_then(|vm| self.was_down(vm, (at, Duration::ZERO), what.way));
+        let flapping = of_link.and_then(|vm| self.was_down(vm, (at, at), what.way));
         flapping.unwrap_or(what)
     }
 

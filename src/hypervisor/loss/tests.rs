@@ -12,7 +12,7 @@ use crate::load::Pacing;
 use crate::record::{Member, Way, Why};
 use crate::sim::Switch;
 use crate::system::Neighbours;
-use crate::vm::{PingError, PingOutcome, Probe, ProbeKind};
+use crate::vm::{Misbehaviour, PingError, PingOutcome, Probe, ProbeKind};
 
 /// A lab on a switch whose VMs know each other, with a flow from VM to VM for each of `flows`.
 fn acquainted(vms: u32, flows: &[(u32, u32)]) -> SimulatedLab<'static> {
@@ -242,6 +242,53 @@ fn a_ping_that_is_answered_after_all_is_counted_no_longer_whatever_it_was_put_do
             search.discount(flow, &failed, is_counted);
             assert_eq!(figures(&mut search), (pings, drops), "{to}");
         }
+    }
+}
+
+#[test]
+fn a_ping_that_was_sent_late_to_a_vm_whose_link_was_down_by_then_is_put_down_to_that() {
+    let ms = |millis| Duration::from_millis(millis);
+    let at = |millis| Instant::ZERO + ms(millis);
+    // Whose link goes down at 20 ms, and up at 50 ms; when a ping due at 0 was sent, which fails a timeout later.
+    for (flaps, sent, expected) in [
+        (1, 0, (Cause::Unknown, Way::Unknown)),
+        (1, 21, (Cause::Impaired, Way::Request)),
+        (0, 0, (Cause::Unknown, Way::Unknown)),
+        (0, 15, (Cause::Impaired, Way::Reply)),
+    ] {
+        let mut lab = acquainted(2, &[(0, 1)]);
+        let hypervisor = lab.hypervisor();
+        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+        let phase = Phase::counted(0..1, Pacing::Window(8), 1);
+        hypervisor.start(Instant::ZERO, vec![phase]);
+        let mut buffer = vec![0; 2048];
+        let step = hypervisor.next_step(Instant::ZERO, &mut buffer);
+        let Some(Step::Send(Outgoing {
+            vm,
+            ping: Some(ping),
+            ..
+        })) = step
+        else {
+            panic!("no ping");
+        };
+        let flap = Command::Misbehave {
+            vm: VmId(flaps),
+            misbehaviour: Misbehaviour::Flap {
+                period: ms(100),
+                down: ms(30),
+            },
+            lasts: None,
+        };
+        hypervisor.carry_out(at(20), flap).unwrap();
+        for now in [20, 50] {
+            assert!(hypervisor.fabric().release(at(now)).is_some());
+        }
+        let timeout = hypervisor.vm(vm).unwrap().timeout(ping.session).unwrap();
+        let lost = PingOutcome::Lost { due: Instant::ZERO };
+        hypervisor.record_ping(at(sent) + timeout, vm, ping, lost);
+        let rows = hypervisor.recorder().losses().rows();
+        let found: Vec<_> = rows.map(|(row, _)| (row.cause, row.way)).collect();
+        assert_eq!(found, [expected], "vm{flaps}, sent at {sent} ms");
     }
 }
 
