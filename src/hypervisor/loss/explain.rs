@@ -65,10 +65,12 @@ impl<F: Fabric> Hypervisor<F> {
                 .filter(|what| what.cause == Cause::Impaired),
         };
         let to = to.unwrap_or(from);
+        let is_stray = |fact: Fact| fact.strength == Strength::Elsewhere && fact.what == to;
         self.recorder().attribute(flow, due, from, to);
         let count = match (from.cause, to.cause, to.way) {
             (Cause::Unresolved, ..) => Count::Unresolved,
             (Cause::Unknown, Cause::Unknown, _) => Count::Open,
+            (Cause::Unknown, _, Way::Request) if fact.is_some_and(is_stray) => Count::Stray,
             // Errors are reported of requests.
             (Cause::Reported, ..) | (Cause::Unknown, _, Way::Request) => Count::Explained,
             _ => Count::Answered,

@@ -224,6 +224,11 @@ fn a_ping_that_is_answered_after_all_is_counted_no_longer_whatever_it_was_put_do
         (at_port(Cause::QueueFull, Way::Request), Count::Explained, 1),
         (at_port(Cause::Filtered, Way::Reply), Count::Answered, 1),
         (at_port(Cause::Ignored, Way::Request), Count::Explained, 0),
+        (
+            at_port(Cause::DeliveredElsewhere, Way::Request),
+            Count::Stray,
+            0,
+        ),
     ] {
         for is_counted in [true, false] {
             let mut search = LossSearch::default();
@@ -232,7 +237,7 @@ fn a_ping_that_is_answered_after_all_is_counted_no_longer_whatever_it_was_put_do
             let figures = |search: &mut LossSearch| {
                 let at_port = search.explained_at.get(&VmId(1)).copied();
                 let of_flow = search.flows.entry(flow).or_default();
-                let pings = of_flow.of(count, is_counted).copied();
+                let pings = of_flow.of(&failed, is_counted).copied();
                 (pings.unwrap_or(0), at_port.unwrap_or(0))
             };
             let pings = u64::from(count != Count::Answered);
