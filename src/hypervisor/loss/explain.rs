@@ -302,10 +302,18 @@ impl<F: Fabric> Hypervisor<F> {
         way: Way,
     ) -> Option<Attribution> {
         let was_down = self.fabric.was_link_down(vm, times);
-        was_down.then(|| Attribution {
-            why: Some(Why::State(Misbehaviour::FLAP)),
-            ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
-        })
+        was_down.then(|| flapping(way, vm))
+    }
+
+    /// The same of a VM of another rank that flaps at that time, by the plan.
+    pub(super) fn flaps_elsewhere(&self, vm: VmId, at: Instant, way: Way) -> Option<Attribution> {
+        let mut records = self.misbehaviours_elsewhere().iter();
+        let flaps = records.any(|record| {
+            let is_flap = matches!(record.misbehaviour, Misbehaviour::Flap { .. });
+            let is_then = record.began <= at && record.ended.is_none_or(|ended| at < ended);
+            is_flap && is_then && record.vm == vm
+        });
+        flaps.then(|| flapping(way, vm))
     }
 
     /// The flapping that `what` comes of, which was found at `at`, or `what`.
@@ -350,6 +358,14 @@ impl<F: Fabric> Hypervisor<F> {
                 state
             }
         }
+    }
+}
+
+/// What a frame for `vm` is put down to whose link is down because it flaps.
+const fn flapping(way: Way, vm: VmId) -> Attribution {
+    Attribution {
+        why: Some(Why::State(Misbehaviour::FLAP)),
+        ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
     }
 }
 

@@ -134,7 +134,9 @@ impl<F: Fabric> Hypervisor<F> {
                 None if matches!(head, PingHead::Link(_)) => Some(ARP_BYTES),
                 length => length,
             };
-            what = self.at_exit(now, (to, bytes), way).unwrap_or(what);
+            let found = self.at_exit(now, (to, bytes), way);
+            let found = found.or_else(|| self.flaps_elsewhere(to, drop.at, way));
+            what = found.unwrap_or(what);
         } else if is_ambiguous(drop)
             && let Some(source) = source
             && let Some(destination) = addressed.or_else(|| self.asked(purpose))

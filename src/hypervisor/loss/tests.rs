@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::obstacle::{Ends, TOO_LARGE};
 use super::*;
 use crate::experiment::{Experiment, FlowPlan};
-use crate::fabric::{DropPlace, FrameDrop, FrameHead, KernelName, PortState};
+use crate::fabric::{DropPlace, FrameDrop, FrameHead, KernelName, MisbehaviourRecord, PortState};
 use crate::hypervisor::{Command, Outgoing, Phase, Step};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
 use crate::record::{Member, Way, Why};
 use crate::sim::Switch;
 use crate::system::Neighbours;
-use crate::vm::{Misbehaviour, PingError, PingOutcome, Probe, ProbeKind};
+use crate::vm::{Misbehaviour, Misdeeds, PingError, PingOutcome, Probe, ProbeKind};
 
 /// A lab on a switch whose VMs know each other, with a flow from VM to VM for each of `flows`.
 fn acquainted(vms: u32, flows: &[(u32, u32)]) -> SimulatedLab<'static> {
@@ -351,5 +351,27 @@ fn a_frame_of_a_vm_that_this_run_does_not_have_is_not_taken_for_too_long_where_i
         let found: Vec<_> = rows.map(|(row, _)| (row.cause, row.way, row.why)).collect();
         let (cause, why) = expected;
         assert_eq!(found, [(cause, Way::Reply, Some(Why::State(why)))]);
+    }
+}
+
+#[test]
+fn a_vm_of_another_rank_flaps_as_long_as_it_is_planned_to() {
+    let mut lab = acquainted(2, &[(0, 1)]);
+    let hypervisor = lab.hypervisor();
+    let at = |millis| Instant::ZERO + Duration::from_millis(millis);
+    hypervisor.elsewhere.push(MisbehaviourRecord {
+        vm: VmId(7),
+        misbehaviour: Misbehaviour::Flap {
+            period: Duration::from_millis(100),
+            down: Duration::from_millis(30),
+        },
+        began: at(10),
+        ended: Some(at(50)),
+        misdeeds: Misdeeds::default(),
+        refused: None,
+    });
+    for (vm, millis, expected) in [(7, 9, false), (7, 10, true), (7, 50, false), (1, 20, false)] {
+        let found = hypervisor.flaps_elsewhere(VmId(vm), at(millis), Way::Request);
+        assert_eq!(found.is_some(), expected, "vm{vm} at {millis} ms");
     }
 }
