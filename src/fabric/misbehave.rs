@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::impair::Noted;
+use super::impair::{MAX_LOOKS, Noted};
 use super::{Direction, Harm, ImpairedPing, ImpairedStream};
 use crate::time::{Instant, Now};
 use crate::vm::{
     Act, Misbehaving, Misbehaviour, Misdeeds, Receiving, RxFilter, Sending, Station, VmId,
 };
-use crate::wire::{LARGEST_FRAME, MacAddr};
+use crate::wire::{LARGEST_FRAME, MacAddr, PingHead, StreamHead};
 
 /// VMs that misbehave at a time at most.
 pub const MAX_MISBEHAVING: usize = 64;
@@ -65,6 +65,8 @@ pub(super) struct Misbehave {
     records: Vec<MisbehaviourRecord>,
     /// Frames of pings that were neither sent nor taken, if these are noted.
     noted: Option<Noted>,
+    /// Frames that are held for longer are noted, too.
+    longest_hold: Option<Duration>,
     /// The times for which links were down, until `None` if one still is; the oldest first.
     downs: VecDeque<(VmId, Instant, Option<Instant>)>,
     /// The frame that was made last, or changed before it is sent.
@@ -82,6 +84,45 @@ impl Misbehave {
     /// From now on frames of pings that are neither sent nor taken are noted.
     pub(super) fn note_pings(&mut self) {
         self.noted.get_or_insert_default();
+    }
+
+    /// From now on those are noted, too, that are held for longer than that.
+    pub(super) const fn note_longer_holds(&mut self, longest: Duration) {
+        self.longest_hold = Some(longest);
+    }
+
+    /// The frames of pings, and of searches for neighbours, that slow VMs hold at `now`, up to a number that is looked at in no
+    /// time.
+    pub(super) fn held_pings(&self, now: Instant) -> impl Iterator<Item = ImpairedPing> {
+        self.held().filter_map(move |(vm, frame)| {
+            Some(ImpairedPing {
+                at: now,
+                vm,
+                direction: Direction::Out,
+                harm: Harm::Slow,
+                head: PingHead::parse(frame)?,
+            })
+        })
+    }
+
+    /// The same of frames of streams.
+    pub(super) fn held_streams(&self) -> impl Iterator<Item = ImpairedStream> {
+        self.held().filter_map(|(vm, frame)| {
+            Some(ImpairedStream {
+                vm,
+                direction: Direction::Out,
+                harm: Harm::Slow,
+                head: StreamHead::parse(frame)?,
+            })
+        })
+    }
+
+    fn held(&self) -> impl Iterator<Item = (VmId, &[u8])> {
+        let held = self.active.iter().flat_map(|(vm, active)| {
+            let frames = active.misbehaving.held();
+            frames.map(move |frame| (*vm, frame))
+        });
+        held.take(MAX_LOOKS)
     }
 
     /// Takes those that were noted since the last call.
@@ -127,7 +168,7 @@ impl Misbehave {
         }
         self.scratch.resize(LARGEST_FRAME, 0);
         // One that has ended, and holds something still, drops that.
-        self.forget(vm);
+        self.forget(now, vm);
         let misbehaving = Misbehaving::new((now, end), misbehaviour, station, seed);
         let wrong_mac = misbehaving.wrong_mac();
         let record = self.records.len();
@@ -177,19 +218,25 @@ impl Misbehave {
             record.ended = Some(now);
         }
         let misbehaviour = active.misbehaving.misbehaviour();
-        self.forget_if_over(vm);
+        self.forget_if_over(now, vm);
         Some((misbehaviour, is_down))
     }
 
-    /// Drops what is left of `vm`, which stops.
-    pub(super) fn forget(&mut self, vm: VmId) {
+    /// Drops what is left of `vm` at `now`, when it stops.
+    pub(super) fn forget(&mut self, now: Instant, vm: VmId) {
         self.downs
             .retain(|(of, _, until)| *of != vm || until.is_some());
-        self.drop_active(vm);
+        self.drop_active(now, vm);
     }
 
-    fn drop_active(&mut self, vm: VmId) {
+    fn drop_active(&mut self, now: Instant, vm: VmId) {
         if let Some(mut active) = self.active.remove(&vm) {
+            for frame in active.misbehaving.held() {
+                if let Some(noted) = &mut self.noted {
+                    let harm = Harm::Misbehaviour(Misbehaviour::SLOW);
+                    noted.push((vm, Direction::Out), || now, frame, harm);
+                }
+            }
             active.misbehaving.drop_held();
             self.keep(&active);
         }
@@ -208,10 +255,10 @@ impl Misbehave {
         }
     }
 
-    fn forget_if_over(&mut self, vm: VmId) {
+    fn forget_if_over(&mut self, now: Instant, vm: VmId) {
         let is_over = |active: &Active| active.misbehaving.is_over();
         if self.active.get(&vm).is_some_and(is_over) {
-            self.drop_active(vm);
+            self.drop_active(now, vm);
         }
     }
 
@@ -290,7 +337,7 @@ impl Misbehave {
         if let Some(Act::Link(false)) = act {
             self.link_went_down(vm, now);
         }
-        self.forget_if_over(vm);
+        self.forget_if_over(now, vm);
         Some((vm, act?))
     }
 
@@ -310,10 +357,11 @@ impl Misbehave {
         }
     }
 
-    /// Returns true if the link of `vm` was down at `at`, not long ago, because it flaps, or had come up within `settling` before.
-    pub(super) fn was_link_down(&self, vm: VmId, at: Instant, settling: Duration) -> bool {
+    /// Returns true if the link of `vm` was down at any time from the first of two times, not long ago, until the second, because it
+    /// flaps.
+    pub(super) fn was_link_down(&self, vm: VmId, (first, last): (Instant, Instant)) -> bool {
         let lasted = |(of, from, until): &(VmId, Instant, Option<Instant>)| {
-            *of == vm && *from <= at && until.is_none_or(|until| at < until + settling)
+            *of == vm && *from <= last && until.is_none_or(|until| first < until)
         };
         self.downs.iter().any(lasted)
     }
@@ -364,8 +412,18 @@ impl Misbehave {
         scratch.copy_from_slice(frame);
         let at = now.now();
         let sending = active.misbehaving.sends(at, scratch);
-        if let (Sending::Never, Some(noted)) = (sending, &mut self.noted) {
-            let harm = Harm::Misbehaviour(active.misbehaving.misbehaviour().name());
+        let misbehaviour = active.misbehaving.misbehaviour();
+        let harm = match (sending, misbehaviour) {
+            (Sending::Never, _) => Some(Harm::Misbehaviour(misbehaviour.name())),
+            (Sending::Later, Misbehaviour::Slow(delay)) => {
+                let is_longer = |longest| delay > longest;
+                self.longest_hold
+                    .is_some_and(is_longer)
+                    .then_some(Harm::Slow)
+            }
+            _ => None,
+        };
+        if let (Some(harm), Some(noted)) = (harm, &mut self.noted) {
             noted.push((vm, Direction::Out), || at, frame, harm);
         }
         (sending == Sending::Now).then_some(scratch)

@@ -38,7 +38,7 @@ pub struct PathState {
 pub struct PortState {
     /// It was set up.
     pub is_up: bool,
-    /// A process has its TAP open.
+    /// The other end of its link is up; of a TAP: a process has it open.
     pub has_carrier: bool,
     /// The largest frame in bytes, without the Ethernet header.
     pub mtu: u32,
@@ -63,6 +63,10 @@ pub struct BridgeState {
     pub learns: bool,
     /// Unicast frames to unknown hardware addresses are flooded to it.
     pub floods_unknown: bool,
+    /// Multicast frames for groups that the bridge does not know are flooded to it.
+    pub floods_multicast: bool,
+    /// Broadcast frames are flooded to it.
+    pub floods_broadcast: bool,
     /// Frames may leave by the port that they came by.
     pub is_hairpin: bool,
 }

@@ -216,8 +216,8 @@ impl<F: Fabric> Hypervisor<F> {
             false => (head.destination_mac, Way::Reply),
         };
         let stolen = self.thefts.iter().filter(|_| way == Way::Reply);
-        let owner = stolen.filter(|(address, _)| *address == head.destination);
-        let owner = owner.map(|(_, owner)| *owner).next();
+        let mut stolen = stolen.filter(|theft| theft.address == head.destination);
+        let owner = stolen.find_map(|theft| theft.owner);
         let source = owner.or_else(|| self.station(mac))?;
         Some((Key::new(source, head.identifier, head.sequence), way))
     }

@@ -10,6 +10,15 @@ use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, Misdeeds, VmId};
 
+/// An address that a VM has stolen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Theft {
+    pub(super) address: IpAddr,
+    /// The VM whose it is; `None` if it is none of the run's, as that of the host or of a router.
+    pub(super) owner: Option<VmId>,
+    pub(super) thief: VmId,
+}
+
 impl<F: Fabric> Hypervisor<F> {
     /// Makes `vm` misbehave from `now` on, for as long as it `lasts` or until it is [ended](Hypervisor::behave). Beginning and
     /// end are marks, from which on response is told. The error says why it can't be.
@@ -58,7 +67,7 @@ impl<F: Fabric> Hypervisor<F> {
             self.stations.entry(wrong).or_insert(vm);
         }
         if let Misbehaviour::Steal(address) = misbehaviour {
-            self.note_theft(address);
+            self.note_theft(address, vm);
         }
         self.expect_misbehaviour_of(vm);
         self.mark_misbehaviour(now, vm, misbehaviour, "");
@@ -217,15 +226,18 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Remembers whose the address is that is stolen now: frames to it may have the thief's hardware address.
-    fn note_theft(&mut self, address: IpAddr) {
+    /// Remembers that `thief` steals an address now: frames for whose it is may have the thief's hardware address.
+    fn note_theft(&mut self, address: IpAddr, thief: VmId) {
         let slots = self.slots.iter().zip(0..);
         let mut vms = slots.filter_map(|(slot, id)| Some((&slot.as_ref()?.vm, VmId(id))));
         let owner = vms.find(|(vm, _)| vm.has_address(address));
-        if let Some((_, owner)) = owner
-            && !self.thefts.contains(&(address, owner))
-        {
-            self.thefts.push((address, owner));
+        let theft = Theft {
+            address,
+            owner: owner.map(|(_, owner)| owner),
+            thief,
+        };
+        if !self.thefts.contains(&theft) {
+            self.thefts.push(theft);
         }
     }
 

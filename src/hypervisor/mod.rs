@@ -29,7 +29,6 @@ mod totals;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -51,6 +50,7 @@ pub use self::lifecycle::{Change, PlannedMisbehaviour, PlannedMove, RefusedStart
 use self::loss::LossSearch;
 pub use self::loss::{AttributeLoss, LossOfOthers};
 pub use self::marks::MarkOn;
+use self::misbehaviours::Theft;
 use self::moves::Moves;
 pub use self::moves::{Moved, RefusedMoves, Relocation};
 use self::one_way::OneWay;
@@ -227,8 +227,8 @@ pub struct Hypervisor<F> {
     offenders: Vec<VmId>,
     /// The misbehaviours of VMs of other ranks, by the plan.
     elsewhere: Vec<MisbehaviourRecord>,
-    /// Addresses that were stolen, and the VMs whose they are.
-    thefts: Vec<(IpAddr, VmId)>,
+    /// Addresses that were stolen.
+    thefts: Vec<Theft>,
     /// Moves of VMs so far.
     moves: Moves,
     /// What is known of failed pings, if that is looked for.

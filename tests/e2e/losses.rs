@@ -200,6 +200,36 @@ fn what_others_drop_is_found_by_the_kernels_word_and_without_it() {
 }
 
 #[test]
+fn a_reply_that_is_dropped_is_told_without_the_kernels_word_also_where_others_got_the_request() {
+    let lab = Lab::new();
+    // The bridge never learns where vm1 is, or only from its first reply: it floods requests for it.
+    for ports in [
+        "nft 'add table netdev t'
+        nft 'add chain netdev t c { type filter hook ingress device tap1 priority 0; }'
+        nft 'add rule netdev t c drop'",
+        "nft 'add table bridge t'
+        nft 'add chain bridge t c { type filter hook forward priority 0; }'
+        nft 'add rule bridge t c iifname tap1 drop'",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("hook.sh");
+        std::fs::write(&script, format!("{SWITCH}{ports}\n")).unwrap();
+        for path in [directory.path(), &script] {
+            let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(path, everybody).unwrap();
+        }
+        let arguments = format!(
+            "--vms 3 {CALM} --count 20 --timeout 100ms --fabric none --hook {}",
+            script.display()
+        );
+        let report = as_nobody(&lab, &arguments).expect_status(1).json();
+        assert_eq!(report["loss_attribution"]["method"], "counters");
+        let expected = [row("between_ports reply unknown", 20)];
+        assert_eq!(rows(&report), expected, "{report}");
+    }
+}
+
+#[test]
 fn who_is_not_root_learns_it_by_elimination_and_the_report_says_so() {
     let lab = Lab::new();
     let run = as_nobody(

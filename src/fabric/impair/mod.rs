@@ -34,7 +34,7 @@ use crate::vm::VmId;
 use crate::wire::{MacAddr, PingHead, StreamHead};
 
 /// Held frames that are looked at for the one of a ping.
-const MAX_LOOKS: usize = 1_000;
+pub(super) const MAX_LOOKS: usize = 1_000;
 
 /// The length of the Ethernet header, which is never corrupted.
 const HEADER: usize = 14;

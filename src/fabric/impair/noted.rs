@@ -19,6 +19,15 @@ pub enum Harm {
     Impairment(Impairment),
     /// The VM did not send or take it, because it misbehaves in the way that has this name.
     Misbehaviour(&'static str),
+    /// The VM holds it, because it is slow on purpose.
+    Slow,
+}
+
+impl Harm {
+    /// Returns true if the frame is only held: it goes on later.
+    pub const fn is_hold(self) -> bool {
+        matches!(self, Harm::Impairment(Impairment::Delayed) | Harm::Slow)
+    }
 }
 
 /// A frame of a ping, or of the search for a neighbour, of which nothing was passed on as it was.
@@ -103,8 +112,7 @@ impl Noted {
         let later = || self.fragments.find(place, frame).map(|(head, _)| head);
         let head = PingHead::parse(frame).or_else(|| later().map(PingHead::Probe));
         let Some(head) = head else {
-            let is_lost = harm != Harm::Impairment(Impairment::Delayed);
-            if let Some(head) = StreamHead::parse(frame).filter(|_| is_lost) {
+            if let Some(head) = StreamHead::parse(frame).filter(|_| !harm.is_hold()) {
                 if self.streams.len() >= MAX_NOTED {
                     self.streams.pop_front();
                 }

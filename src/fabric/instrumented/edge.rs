@@ -74,13 +74,15 @@ impl<F> Instrumented<F> {
         }
     }
 
-    /// From now on frames of pings are noted, too, that an impairment holds for longer than that, as long as there are others'
-    /// pings of which nobody here knows when they fail.
+    /// From now on frames of pings are noted, too, that an impairment or a slow VM holds for longer than that, as long as there are
+    /// others' pings of which nobody here knows when they fail.
     pub fn note_longer_holds(&mut self, longest: Duration) {
         self.longest_hold = Some(longest);
         if let Some(edge) = &mut self.edge {
             let impair = edge.impair.iter_mut();
             impair.for_each(|impair| impair.note_longer_holds(longest));
+            let misbehave = edge.misbehave.iter_mut();
+            misbehave.for_each(|misbehave| misbehave.note_longer_holds(longest));
         }
     }
 
@@ -107,16 +109,19 @@ impl<F> Instrumented<F> {
         frames
     }
 
-    /// Returns the frames of streams that impairments hold, of very many some.
+    /// Returns the frames of streams that impairments and slow VMs hold, of very many some.
     pub fn held_streams(&self) -> impl Iterator<Item = ImpairedStream> {
-        let impair = self.impair().into_iter();
-        impair.flat_map(Impair::held_streams)
+        let impaired = self.impair().into_iter().flat_map(Impair::held_streams);
+        let misbehave = self.misbehave().into_iter();
+        impaired.chain(misbehave.flat_map(Misbehave::held_streams))
     }
 
-    /// Returns the frames of pings that impairments hold at `now`, of very many some.
+    /// Returns the frames of pings that impairments and slow VMs hold at `now`, of very many some.
     pub fn held_pings(&self, now: Instant) -> impl Iterator<Item = ImpairedPing> {
         let impair = self.impair().into_iter();
-        impair.flat_map(move |impair| impair.held_pings(now))
+        let impaired = impair.flat_map(move |impair| impair.held_pings(now));
+        let misbehave = self.misbehave().into_iter();
+        impaired.chain(misbehave.flat_map(move |misbehave| misbehave.held_pings(now)))
     }
 
     /// Returns the rules by which frames are impaired; of those that fit a frame the last one is applied.
@@ -141,6 +146,9 @@ impl<F> Instrumented<F> {
         let misbehave = edge.misbehave.get_or_insert_default();
         if self.notes_pings {
             misbehave.note_pings();
+        }
+        if let Some(longest) = self.longest_hold {
+            misbehave.note_longer_holds(longest);
         }
         misbehave
     }
@@ -176,11 +184,11 @@ impl<F> Instrumented<F> {
         self.misbehave_mut().refuse(now, vm, what, why);
     }
 
-    /// Returns true if the link of `vm` was down at `at`, not long ago, because it misbehaves, or had come up within
-    /// `settling` before.
-    pub fn was_link_down(&self, vm: VmId, at: Instant, settling: Duration) -> bool {
+    /// Returns true if the link of `vm` was down at any time from the first of two times, not long ago, until the second, because
+    /// it misbehaves.
+    pub fn was_link_down(&self, vm: VmId, times: (Instant, Instant)) -> bool {
         self.misbehave()
-            .is_some_and(|misbehave| misbehave.was_link_down(vm, at, settling))
+            .is_some_and(|misbehave| misbehave.was_link_down(vm, times))
     }
 
     /// Returns true if `vm` sent from another hardware address than its own at `at`, not long ago, because it misbehaves.
@@ -230,7 +238,7 @@ impl<F> Instrumented<F> {
             return;
         };
         if let (Some(misbehave), Some(vms)) = (&mut edge.misbehave, vms) {
-            vms.iter().for_each(|vm| misbehave.forget(*vm));
+            vms.iter().for_each(|vm| misbehave.forget(now, *vm));
         }
         if let Some(impair) = &mut edge.impair {
             let instruments = &mut self.instruments;

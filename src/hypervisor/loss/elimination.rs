@@ -2,7 +2,7 @@
 //!
 //! Every request that a VM answers is counted there, and what is dropped at the port of a VM by the kernel. When the pings of
 //! a run have ended, the requests that were sent to a VM and not answered are those that did not arrive; the replies to the
-//! others are lost. What was dropped at a port in that direction accounts for some of these; of the rest only the direction is
+//! others are lost. Where others got copies of a request, that is taken for lost unless too many were answered. What was dropped at a port in that direction accounts for some of these; of the rest only the direction is
 //! known, and that they were lost between the ports.
 
 use rustc_hash::FxHashMap;
@@ -22,6 +22,8 @@ pub(super) struct Balance {
     pub(super) explained: u64,
     /// Pings that were lost and are not explained.
     pub(super) open: u64,
+    /// Pings that were lost, and of whose requests others got copies.
+    pub(super) stray: u64,
     /// The counts say nothing: of some pings nobody knows what became of them, because their VM or flow left, or there are
     /// requests of others.
     pub(super) is_ambiguous: bool,
@@ -38,6 +40,8 @@ pub(super) struct OpenFlow {
     pub(super) counted: u64,
     /// Those of other phases.
     pub(super) uncounted: u64,
+    /// Pings of whose requests others got copies.
+    pub(super) stray: u64,
 }
 
 impl OpenFlow {
@@ -47,7 +51,25 @@ impl OpenFlow {
     }
 }
 
-/// What the open pings of each flow to `target` are put down to, as many as there are of each. What is ambiguous is unknown.
+/// What became of the pings of a flow, with the number of each.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Found {
+    /// As many as are open.
+    pub(super) open: Vec<(Attribution, u64)>,
+    /// Of the stray ones those that were answered.
+    pub(super) stray: Vec<(Attribution, u64)>,
+}
+
+/// Requests that did not arrive, among the pings to a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Missing {
+    /// Among the open ones.
+    open: u64,
+    /// Among the stray ones.
+    stray: u64,
+}
+
+/// What the pings of each flow to `target` are put down to. What is ambiguous is unknown.
 /// `dropped` are the frames that the kernel dropped at the port of each VM where that is counted, and that nothing is put down to
 /// yet.
 pub(super) fn eliminate(
@@ -55,37 +77,64 @@ pub(super) fn eliminate(
     balance: Balance,
     flows: &[OpenFlow],
     dropped: &mut FxHashMap<VmId, u64>,
-) -> Vec<Vec<(Attribution, u64)>> {
-    let requests = requests_lost(balance);
+) -> Vec<Found> {
+    let missing = requests_lost(balance);
     let of_flow = |flow: &OpenFlow| {
+        let mut found = Found::default();
         let open = flow.open();
-        let (requests, replies) = match requests {
+        let (requests, replies) = match missing.map(|missing| missing.open) {
             Some(0) => (0, open),
             Some(requests) if requests == balance.open => (open, 0),
             Some(requests) if open == balance.open => (requests, open - requests),
-            _ => return vec![(Attribution::UNKNOWN, open)],
+            _ if open == 0 => (0, 0),
+            _ => {
+                found.open.push((Attribution::UNKNOWN, open));
+                (0, 0)
+            }
         };
-        let mut found = at_ports(Way::Request, target, requests, dropped);
-        found.extend(at_ports(Way::Reply, flow.source, replies, dropped));
+        found
+            .open
+            .extend(at_ports(Way::Request, target, requests, dropped));
+        found
+            .open
+            .extend(at_ports(Way::Reply, flow.source, replies, dropped));
+        let answered = match missing.map(|missing| missing.stray) {
+            Some(0) => flow.stray,
+            // Which of them, only one flow tells.
+            Some(stray) if flow.stray == balance.stray => flow.stray - stray,
+            _ => 0,
+        };
+        found.stray = at_ports(Way::Reply, flow.source, answered, dropped);
         found
     };
     flows.iter().map(of_flow).collect()
 }
 
-/// The open pings whose request did not arrive; `None` if the counts contradict each other, as where requests were duplicated.
-fn requests_lost(balance: Balance) -> Option<u64> {
+/// The pings whose requests did not arrive; `None` if the counts contradict each other, as where requests were duplicated.
+fn requests_lost(balance: Balance) -> Option<Missing> {
     let Balance {
         sent,
         answered,
         explained,
         open,
+        stray,
         is_ambiguous: false,
     } = balance
     else {
         return None;
     };
     let missing = sent.checked_sub(answered)?.checked_sub(explained)?;
-    (missing <= open).then_some(missing)
+    match missing.checked_sub(stray) {
+        Some(others) => (others <= open).then_some(Missing {
+            open: others,
+            stray,
+        }),
+        // Copies came to others although some of the requests arrived: then they say nothing of which.
+        None => (missing == 0 || open == 0).then_some(Missing {
+            open: 0,
+            stray: missing,
+        }),
+    }
 }
 
 /// Puts `lost` frames to `vm` down to what was dropped at its port, as far as that was counted, and the rest to the way there.
@@ -133,6 +182,7 @@ mod tests {
             source: VmId(source),
             counted: open,
             uncounted: 0,
+            stray: 0,
         }
     }
 
@@ -297,6 +347,7 @@ mod tests {
         ];
         for (balance, dropped, flows, expected) in table {
             let found = eliminate(TARGET, balance, &flows, &mut account(dropped));
+            assert!(found.iter().all(|found| found.stray.is_empty()));
             let row = |(what, pings): &(Attribution, u64)| {
                 let place = match what.place {
                     Place::Vm(vm) => Some(vm.0),
@@ -306,9 +357,55 @@ mod tests {
             };
             let rows: Vec<Vec<Row>> = found
                 .iter()
-                .map(|rows| rows.iter().map(row).collect())
+                .map(|found| found.open.iter().map(row).collect())
                 .collect();
             assert_eq!(rows, expected, "{balance:?} {flows:?}");
+        }
+    }
+
+    #[test]
+    fn requests_of_which_others_got_copies_are_lost_unless_more_were_answered() {
+        // Missing requests, the open pings and the stray ones of two flows; the directions of the open ones, and the stray ones that
+        // were answered.
+        type Case = (u64, [(u64, u64); 2], [&'static [Way]; 2], [u64; 2]);
+        let (request, reply, unknown): (&[Way], &[Way], &[Way]) =
+            (&[Way::Request], &[Way::Reply], &[Way::Unknown]);
+        let table: [Case; 8] = [
+            (10, [(0, 10), (0, 0)], [&[], &[]], [0, 0]),
+            (0, [(0, 10), (0, 0)], [&[], &[]], [10, 0]),
+            (0, [(49, 1), (0, 0)], [reply, &[]], [1, 0]),
+            (4, [(0, 10), (0, 0)], [&[], &[]], [6, 0]),
+            // Which of them, nobody knows.
+            (4, [(5, 10), (0, 0)], [unknown, &[]], [0, 0]),
+            (4, [(0, 10), (0, 3)], [&[], &[]], [0, 0]),
+            (10, [(0, 10), (5, 0)], [&[], reply], [0, 0]),
+            (15, [(0, 10), (5, 0)], [&[], request], [0, 0]),
+        ];
+        for (missing, of_flows, ways, answered) in table {
+            let flows = of_flows.map(|(open, stray)| OpenFlow {
+                stray,
+                ..flow(0, open)
+            });
+            let balance = Balance {
+                sent: 100,
+                answered: 100 - missing,
+                open: of_flows.iter().map(|(open, _)| open).sum(),
+                stray: of_flows.iter().map(|(_, stray)| stray).sum(),
+                ..Balance::default()
+            };
+            let mut dropped = account(&[(0, 0), (1, 0)]);
+            let found = eliminate(TARGET, balance, &flows, &mut dropped);
+            let case = format!("{missing} missing of {of_flows:?}");
+            for ((found, ways), answered) in found.iter().zip(ways).zip(answered) {
+                let told: Vec<Way> = found.open.iter().map(|(what, _)| what.way).collect();
+                assert_eq!(told, ways, "{case}");
+                let replies = Attribution::of(Cause::BetweenPorts, Way::Reply, Place::Unknown);
+                let expected: &[_] = match answered {
+                    0 => &[],
+                    _ => &[(replies, answered)],
+                };
+                assert_eq!(found.stray, expected, "{case}");
+            }
         }
     }
 
@@ -323,8 +420,8 @@ mod tests {
         // 999 flows from a VM that dropped five frames, and one flow to it.
         let mut dropped = account(&[(0, 5)]);
         let mut at_port = 0;
-        let mut count = |found: Vec<Vec<(Attribution, u64)>>| {
-            let rows = found.into_iter().flatten();
+        let mut count = |found: Vec<Found>| {
+            let rows = found.into_iter().flat_map(|found| found.open);
             let rows = rows.filter(|(what, _)| what.cause == Cause::QueueFull);
             at_port += rows.map(|(_, pings)| pings).sum::<u64>();
         };
@@ -345,16 +442,21 @@ mod tests {
         for _ in 0..20_000 {
             let mut few = || random.u64(..12);
             let opens = [few(), few(), few()];
+            let strays = [few(), few(), few()];
             let balance = Balance {
                 sent: few() + few(),
                 answered: few(),
                 explained: few() / 4,
                 open: opens.iter().sum(),
+                stray: strays.iter().sum(),
                 is_ambiguous: few() == 11,
             };
             let mut flows = Vec::new();
-            for (open, source) in opens.into_iter().zip([0, 2, 0]) {
-                flows.push(flow(source, open));
+            for ((open, stray), source) in opens.into_iter().zip(strays).zip([0, 2, 0]) {
+                flows.push(OpenFlow {
+                    stray,
+                    ..flow(source, open)
+                });
             }
             let mut dropped = account(&[]);
             for vm in (0..3).map(VmId) {
@@ -363,9 +465,12 @@ mod tests {
                 }
             }
             let found = eliminate(TARGET, balance, &flows, &mut dropped);
-            for (flow, rows) in flows.iter().zip(found) {
-                let sum: u64 = rows.iter().map(|(_, pings)| pings).sum();
-                assert_eq!(sum, flow.open(), "{balance:?} {flows:?}");
+            for (flow, found) in flows.iter().zip(found) {
+                let sum = |rows: &[(Attribution, u64)]| -> u64 {
+                    rows.iter().map(|(_, pings)| pings).sum()
+                };
+                assert_eq!(sum(&found.open), flow.open(), "{balance:?} {flows:?}");
+                assert!(sum(&found.stray) <= flow.stray, "{balance:?} {flows:?}");
             }
         }
     }

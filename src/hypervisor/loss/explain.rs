@@ -4,15 +4,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::evidence::{Fact, Strength};
+use super::neighbour::back;
+use super::notes::harmed;
 use super::obstacle::{Ends, obstacle};
 use super::{Count, Failed};
-use crate::fabric::{Explained, Fabric, Impairment, Notice, PathState};
+use crate::fabric::{Explained, Fabric, Notice, PathState};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::by_ping::{Key, Purpose};
 use crate::load::FlowId;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{Misbehaviour, PingId, SessionId, VmId};
+use crate::vm::{ArpRequest, Misbehaviour, PingId, SessionId, VmId};
 use crate::wire::MacAddr;
 
 /// For so long a state that was read is taken for the present one.
@@ -20,6 +22,8 @@ const STATE_LASTS: Duration = Duration::from_millis(100);
 /// A bridge forwards by a port whose link has come up a moment later (`net/core/link_watch.c`): by then frames for it go to others
 /// only.
 const PORT_RETURNS: Duration = Duration::from_millis(100);
+/// The answer to a ping is on its way for so long at most, where nothing holds it: it may find the link of its destination down.
+const ANSWERS_COME: Duration = Duration::from_millis(10);
 /// States that are read in that time at most.
 const MAX_STATES: usize = 256;
 
@@ -61,10 +65,12 @@ impl<F: Fabric> Hypervisor<F> {
                 .filter(|what| what.cause == Cause::Impaired),
         };
         let to = to.unwrap_or(from);
+        let is_stray = |fact: Fact| fact.strength == Strength::Elsewhere && fact.what == to;
         self.recorder().attribute(flow, due, from, to);
         let count = match (from.cause, to.cause, to.way) {
             (Cause::Unresolved, ..) => Count::Unresolved,
             (Cause::Unknown, Cause::Unknown, _) => Count::Open,
+            (Cause::Unknown, _, Way::Request) if fact.is_some_and(is_stray) => Count::Stray,
             // Errors are reported of requests.
             (Cause::Reported, ..) | (Cause::Unknown, _, Way::Request) => Count::Explained,
             _ => Count::Answered,
@@ -166,24 +172,20 @@ impl<F: Fabric> Hypervisor<F> {
         vm.destination(session).filter(|_| !is_numbered)
     }
 
-    /// An impairment holds the request of a ping or of a search, or the reply: it will come late, or never.
+    /// An impairment or a slow VM holds the request of a ping or of a search, or the reply: it will come late, or never.
     pub(super) fn held(&mut self, now: Instant, purpose: Purpose) -> Option<Fact> {
         let search = self.loss_search.as_ref()?;
         if search.held_at != Some(now) {
             let held = self.fabric.held_pings(now);
             let held = held.filter_map(|held| {
                 let (purpose, way) = self.purpose_of(&held.head)?;
-                Some((purpose, (way, held.vm)))
+                Some((purpose, harmed(held.harm, way, held.vm)))
             });
             let held = held.collect();
             let search = self.loss_search.as_mut()?;
             (search.held, search.held_at) = (held, Some(now));
         }
-        let (way, vm) = *self.loss_search.as_ref()?.held.get(&purpose)?;
-        let what = Attribution {
-            why: Some(Why::Impairment(Impairment::Delayed)),
-            ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
-        };
+        let what = *self.loss_search.as_ref()?.held.get(&purpose)?;
         Some(Fact::decisive(now, what))
     }
 
@@ -221,6 +223,7 @@ impl<F: Fabric> Hypervisor<F> {
         {
             return Some(misled);
         }
+        let sent = self.sent_between(now, (vm, ping.session), due);
         let of_copies = fact.filter(|fact| fact.strength == Strength::Elsewhere);
         if let Some(fact) = fact
             && of_copies.is_none()
@@ -236,9 +239,14 @@ impl<F: Fabric> Hypervisor<F> {
                     Way::Reply => Some(vm),
                     _ => target,
                 };
-                to.and_then(|to| self.was_down(to, (fact.at, PORT_RETURNS), fact.what.way))
+                let forwarded = (back(fact.at, PORT_RETURNS), fact.at);
+                to.and_then(|to| self.was_down(to, forwarded, fact.what.way))
             }
-            None => target.and_then(|to| self.was_down(to, (due, Duration::ZERO), Way::Request)),
+            None => {
+                let of_target = target.and_then(|to| self.was_down(to, sent, Way::Request));
+                let answered = (sent.0, sent.1 + ANSWERS_COME);
+                of_target.or_else(|| self.was_down(vm, answered, Way::Reply))
+            }
         };
         let in_the_way = self.absent(flow).or(was_down).or_else(|| {
             let Some(target) = target else {
@@ -246,13 +254,19 @@ impl<F: Fabric> Hypervisor<F> {
             };
             let bytes = self.vm(vm)?.packet_length(ping.session)?;
             let there = match self.asked_for(vm, ping.session) {
-                Some(_) => Ends::to_all(vm, target),
+                Some(address) => {
+                    let question = Ends::asking(vm, target, address);
+                    match self.vm(vm)?.probe(ping.session)?.arp_request {
+                        ArpRequest::Broadcast => question,
+                        ArpRequest::Unicast => Ends::between(vm, target, question.bytes),
+                    }
+                }
                 None => Ends::between(vm, target, bytes),
             };
             let back = Ends::between(target, vm, there.bytes);
             let there = self.obstacle(now, there, Way::Request);
             let there = there.or_else(|| self.obstacle(now, back, Way::Reply));
-            there.or_else(|| self.misdirected(now, (vm, ping.session), (target, due)))
+            there.or_else(|| self.misdirected(now, (vm, ping.session), (target, sent)))
         });
         in_the_way.or(of_copies.map(|fact| fact.what))
     }
@@ -268,27 +282,47 @@ impl<F: Fabric> Hypervisor<F> {
         ))
     }
 
-    /// `vm` has a link that was down at `at`, when a frame was to come to it, because it flaps, or had come up so little before.
+    /// The times between which a ping was sent that has just failed: the tool may have been behind, and its timeout counts from then.
+    fn sent_between(
+        &self,
+        now: Instant,
+        (vm, session): (VmId, SessionId),
+        due: Instant,
+    ) -> (Instant, Instant) {
+        let timeout = self.vm(vm).and_then(|vm| vm.timeout(session));
+        let at_last = timeout.map_or(due, |timeout| back(now, timeout));
+        (due, due.max(at_last))
+    }
+
+    /// `vm` has a link that was down at any time between these two, when a frame was to come to it, because it flaps.
     pub(super) fn was_down(
         &self,
         vm: VmId,
-        (at, settling): (Instant, Duration),
+        times: (Instant, Instant),
         way: Way,
     ) -> Option<Attribution> {
-        let was_down = self.fabric.was_link_down(vm, at, settling);
-        was_down.then(|| Attribution {
-            why: Some(Why::State(Misbehaviour::FLAP)),
-            ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
-        })
+        let was_down = self.fabric.was_link_down(vm, times);
+        was_down.then(|| flapping(way, vm))
+    }
+
+    /// The same of a VM of another rank that flaps at that time, by the plan.
+    pub(super) fn flaps_elsewhere(&self, vm: VmId, at: Instant, way: Way) -> Option<Attribution> {
+        let mut records = self.misbehaviours_elsewhere().iter();
+        let flaps = records.any(|record| {
+            let is_flap = matches!(record.misbehaviour, Misbehaviour::Flap { .. });
+            let is_then = record.began <= at && record.ended.is_none_or(|ended| at < ended);
+            is_flap && is_then && record.vm == vm
+        });
+        flaps.then(|| flapping(way, vm))
     }
 
     /// The flapping that `what` comes of, which was found at `at`, or `what`.
-    fn flapping_or(&self, what: Attribution, at: Instant) -> Attribution {
+    pub(super) fn flapping_or(&self, what: Attribution, at: Instant) -> Attribution {
         let of_link = match what.place {
             Place::Vm(vm) if matches!(what.cause, Cause::Absent | Cause::Refused) => Some(vm),
             _ => None,
         };
-        let flapping = of_link.and_then(|vm| self.was_down(vm, (at, Duration::ZERO), what.way));
+        let flapping = of_link.and_then(|vm| self.was_down(vm, (at, at), what.way));
         flapping.unwrap_or(what)
     }
 
@@ -324,6 +358,14 @@ impl<F: Fabric> Hypervisor<F> {
                 state
             }
         }
+    }
+}
+
+/// What a frame for `vm` is put down to whose link is down because it flaps.
+const fn flapping(way: Way, vm: VmId) -> Attribution {
+    Attribution {
+        why: Some(Why::State(Misbehaviour::FLAP)),
+        ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the kernel's reasons for dropping a frame mean for the ping that it carried.
 
 use super::evidence::{Strength, elsewhere};
-use super::obstacle::{LINK_DOWN, TOO_LARGE};
+use super::obstacle::LINK_DOWN;
 use crate::fabric::{DropPlace, FrameDrop};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
@@ -15,7 +15,7 @@ pub(super) struct Parties {
 
 /// The function with which a bridge sends a frame: it drops one that is too long for the link, or that goes to a link that is
 /// down.
-pub(super) const SENDS: &str = "br_dev_queue_push_xmit";
+const SENDS: &str = "br_dev_queue_push_xmit";
 
 /// The causes of reasons that mean the same in every function of the kernel.
 const REASONS: &[(&str, Cause)] = &[
@@ -84,7 +84,6 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
     let found = of_reason.or_else(of_function).map(|(_, cause)| *cause);
     let mut what = Attribution {
         why: Some(match (reason, function) {
-            ("NOT_SPECIFIED", SENDS) => Why::State(TOO_LARGE),
             ("ENETDOWN", _) => Why::State(LINK_DOWN),
             _ => Why::Kernel(drop.reason, drop.function),
         }),
@@ -107,11 +106,25 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
     (what, strength)
 }
 
-/// Returns true if the kernel's reason stands for several that the states of the ports tell apart.
+/// Returns true if a bridge dropped the frame where it was to leave by a port: it was too long for the link, or the link was down.
+pub(super) fn is_at_exit(drop: &FrameDrop) -> bool {
+    drop.reason.as_str() == "NOT_SPECIFIED" && drop.function.as_str() == SENDS
+}
+
+/// Returns true if the host dropped a frame that a bridge had passed to it.
+pub(super) fn is_at_host(drop: &FrameDrop) -> bool {
+    let function = drop.function.as_str();
+    let mut of_host = FUNCTIONS
+        .iter()
+        .filter(|(_, cause)| *cause == Cause::BehindBridge);
+    matches!(drop.place, DropPlace::Link(_)) && of_host.any(|(name, _)| function.starts_with(name))
+}
+
+/// Returns true if the kernel's reason stands for several that the states of both ports tell apart.
 pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
     let function = drop.function.as_str();
     match drop.reason.as_str() {
-        "NOT_SPECIFIED" => function.starts_with("br_handle_frame") || function == SENDS,
+        "NOT_SPECIFIED" => function.starts_with("br_handle_frame"),
         // There is no port but that of the source, or none that is up, or none that is flooded to.
         "NO_TX_TARGET" => true,
         // A state that somebody set, or that of a bridge that is down.
@@ -324,7 +337,13 @@ mod tests {
             };
             assert_eq!(what.place, expected, "{reason}");
             let several = ["NOT_SPECIFIED", "NO_TX_TARGET", "BRIDGE_INGRESS_STP_STATE"];
-            assert_eq!(is_ambiguous(&drop), several.contains(&reason), "{reason}");
+            let is_from_link = matches!(place, DropPlace::Link(_));
+            let is_of_ip = function.starts_with("ip_");
+            assert_eq!(is_at_host(&drop), is_from_link && is_of_ip, "{reason}");
+            let is_at_exit = is_at_exit(&drop);
+            assert_eq!(is_at_exit, function == SENDS, "{reason}");
+            let is_ambiguous = is_ambiguous(&drop) || is_at_exit;
+            assert_eq!(is_ambiguous, several.contains(&reason), "{reason}");
         }
     }
 }

@@ -28,12 +28,14 @@ use super::Hypervisor;
 use super::by_ping::{Bounded, Purpose};
 use crate::fabric::{Fabric, PathState};
 use crate::load::FlowId;
-use crate::record::{Attribution, Cause, LossMethod, Place, Way};
+use crate::record::{Attribution, Cause, LossMethod, Place};
 use crate::time::Instant;
 use crate::vm::VmId;
 
 /// Failed pings that are remembered, for a late answer.
 const MAX_FAILED: usize = 1 << 16;
+/// Places by which the stray pings of a flow are told apart; what is beyond is taken for lost.
+const MAX_STRAY: usize = 64;
 
 /// A failed ping that may be put down to something else yet.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,23 @@ enum Count {
     Explained,
     /// Its request may have been answered.
     Answered,
+    /// All that is known is that copies of its request came to others: the one that it was for may have answered it.
+    Stray,
+}
+
+/// Failed pings that are counted apart.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Pings {
+    counted: u64,
+    /// Those of phases that do not count.
+    uncounted: u64,
+}
+
+impl Pings {
+    /// Returns the number of both.
+    const fn all(self) -> u64 {
+        self.counted.saturating_add(self.uncounted)
+    }
 }
 
 /// What is counted of the flow of a lost ping.
@@ -67,6 +86,8 @@ struct FlowLosses {
     unresolved: u64,
     /// Lost requests that are explained.
     explained: u64,
+    /// Pings of whose requests others got copies, by what they are put down to so far.
+    stray: BTreeMap<Attribution, Pings>,
     /// Pings of which nobody knows what became of them.
     abandoned: u64,
     /// Its source and the pings that it had begun, if it or its source has left.
@@ -74,14 +95,30 @@ struct FlowLosses {
 }
 
 impl FlowLosses {
-    /// The number of pings that are counted like that; `is_counted` if their phase is.
-    fn of(&mut self, count: Count, is_counted: bool) -> Option<&mut u64> {
-        match count {
+    /// Pings of whose requests others got copies.
+    fn stray(&self) -> u64 {
+        self.stray.values().map(|pings| pings.all()).sum()
+    }
+
+    /// The number of pings that are counted like that one; `is_counted` if their phase is.
+    fn of(&mut self, failed: &Failed, is_counted: bool) -> Option<&mut u64> {
+        match failed.count {
             Count::Open if is_counted => Some(&mut self.open),
             Count::Open => Some(&mut self.open_uncounted),
             Count::Unresolved => Some(&mut self.unresolved),
             Count::Explained => Some(&mut self.explained),
             Count::Answered => None,
+            Count::Stray => {
+                let has_room = self.stray.len() < MAX_STRAY;
+                if !has_room && !self.stray.contains_key(&failed.to) {
+                    return Some(&mut self.explained);
+                }
+                let pings = self.stray.entry(failed.to).or_default();
+                Some(match is_counted {
+                    true => &mut pings.counted,
+                    false => &mut pings.uncounted,
+                })
+            }
         }
     }
 }
@@ -99,8 +136,8 @@ pub(super) struct LossSearch {
     states_since: Instant,
     /// When drops were looked at last.
     looked_at: Option<Instant>,
-    /// The pings that impairments held at a time, with the part that was and the VM.
-    held: FxHashMap<Purpose, (Way, VmId)>,
+    /// The pings that impairments and slow VMs held at a time, with what they are put down to.
+    held: FxHashMap<Purpose, Attribution>,
     held_at: Option<Instant>,
     /// Whose hardware address was corrupted in what a VM has said of its own, at the edge of the second one.
     corrupted: Bounded<(), (VmId, VmId)>,
@@ -130,7 +167,7 @@ impl LossSearch {
     /// Counts a ping of `flow` that has failed; `is_counted` if its phase is.
     fn count(&mut self, flow: FlowId, failed: &Failed, is_counted: bool) {
         let of_flow = self.flows.entry(flow).or_default();
-        if let Some(pings) = of_flow.of(failed.count, is_counted) {
+        if let Some(pings) = of_flow.of(failed, is_counted) {
             *pings += 1;
         }
         if let Some(vm) = dropped_at(failed.to) {
@@ -141,7 +178,7 @@ impl LossSearch {
     /// A ping that was counted was answered after all.
     fn discount(&mut self, flow: FlowId, failed: &Failed, is_counted: bool) {
         let of_flow = self.flows.get_mut(&flow);
-        let pings = of_flow.and_then(|flow| flow.of(failed.count, is_counted));
+        let pings = of_flow.and_then(|flow| flow.of(failed, is_counted));
         let at_port = dropped_at(failed.to).and_then(|vm| self.explained_at.get_mut(&vm));
         for number in [pings, at_port].into_iter().flatten() {
             *number = number.saturating_sub(1);

@@ -39,9 +39,9 @@ impl<F: Fabric> Hypervisor<F> {
         let purpose = Purpose::Search(vm, neighbour);
         let target = self.target_at(flow, neighbour);
         if let Some(target) = target {
-            let to_all = Ends::to_all(vm, target);
-            let back = Ends::between(target, vm, to_all.bytes);
-            let there = self.obstacle(now, to_all, Way::Request);
+            let question = Ends::asking(vm, target, neighbour);
+            let back = Ends::between(target, vm, question.bytes);
+            let there = self.obstacle(now, question, Way::Request);
             let in_the_way = there.or_else(|| self.obstacle(now, back, Way::Reply));
             if in_the_way.is_some() {
                 return in_the_way.map(Attribution::unfound);
@@ -70,8 +70,8 @@ impl<F: Fabric> Hypervisor<F> {
         let facts = self.loss_search.as_ref()?.evidence.of(purpose);
         let facts = facts.filter(|fact| fact.at >= first);
         let down = |number| {
-            let of_target = target
-                .and_then(|vm| self.was_down(vm, (ago(number), Duration::ZERO), Way::Request));
+            let sent = (ago(number), ago(number));
+            let of_target = target.and_then(|vm| self.was_down(vm, sent, Way::Request));
             of_target.map(|what| Fact::decisive(ago(number), what))
         };
         let is_known = |number: &u8| {
@@ -93,7 +93,7 @@ impl<F: Fabric> Hypervisor<F> {
         &self,
         now: Instant,
         (vm, session): (VmId, SessionId),
-        (target, due): (VmId, Instant),
+        (target, sent): (VmId, (Instant, Instant)),
     ) -> Option<Attribution> {
         let of_nobody = |mac| self.station(mac).is_none_or(|station| station == target);
         let taken_for = self.taken_for(now, (vm, session), target);
@@ -101,11 +101,12 @@ impl<F: Fabric> Hypervisor<F> {
             // Whoever reads it tells.
             return None;
         }
-        if taken_for.is_some_and(of_nobody) || self.was_misled((vm, session), (target, due)) {
+        if taken_for.is_some_and(of_nobody) || self.was_misled((vm, session), (target, sent)) {
             return Some(filtered(Way::Request, target));
         }
-        let is_wrong = self.fabric.had_wrong_mac(vm, due);
-        is_wrong.then(|| filtered(Way::Reply, vm))
+        let (first, last) = sent;
+        let is_wrong = |at| self.fabric.had_wrong_mac(vm, at);
+        (is_wrong(first) || is_wrong(last)).then(|| filtered(Way::Reply, vm))
     }
 
     /// The same if the address is what an impairment has made of the target's.
@@ -129,13 +130,18 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
-    /// `target` had sent from another hardware address than its own, and what the VM knows of it was put right only after `due`.
-    fn was_misled(&self, (vm, session): (VmId, SessionId), (target, due): (VmId, Instant)) -> bool {
+    /// `target` had sent from another hardware address than its own, and what the VM knows of it was put right only after the first of
+    /// the times between which the ping was sent.
+    fn was_misled(
+        &self,
+        (vm, session): (VmId, SessionId),
+        (target, (first, last)): (VmId, (Instant, Instant)),
+    ) -> bool {
         let updated_at = || {
             let sender = self.vm(vm)?;
-            sender.neighbour_updated_at(sender.neighbour_of(due, session)?)
+            sender.neighbour_updated_at(sender.neighbour_of(first, session)?)
         };
-        self.fabric.had_wrong_mac_until(target, due) && updated_at().is_some_and(|at| at >= due)
+        self.fabric.had_wrong_mac_until(target, last) && updated_at().is_some_and(|at| at >= first)
     }
 
     /// The hardware address to which a VM sends what is for `target`, if that is another than the target's.
@@ -198,7 +204,8 @@ pub(super) fn no_corrupted() -> super::Bounded<(), (VmId, VmId)> {
     super::Bounded::new(MAX_CORRUPTED)
 }
 
-fn back(at: Instant, span: Duration) -> Instant {
+/// So long before.
+pub(super) fn back(at: Instant, span: Duration) -> Instant {
     let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
     Instant::from_nanos(at.as_nanos().saturating_sub(span))
 }

@@ -1,17 +1,17 @@
 //! Takes note of what happens to frames of pings.
 
+use std::net::IpAddr;
+
 use super::evidence::{Fact, Strength, elsewhere};
-use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
-use super::obstacle::{Ends, fits, link_down};
-use crate::fabric::{
-    Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, Impairment, WriteDrop,
-};
+use super::kernel::{Parties, is_ambiguous, is_at_exit, is_at_host, meaning};
+use super::obstacle::{ARP_BYTES, Ends, at_exit};
+use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::by_ping::{Key, Purpose};
 use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{Event, Ignored, Vm, VmId};
+use crate::vm::{Event, Ignored, Misbehaviour, Vm, VmId};
 use crate::wire::{PingHead, packet_length};
 
 /// Flows of a VM that are looked at for the one that a search is for.
@@ -61,7 +61,11 @@ impl<F: Fabric> Hypervisor<F> {
         };
         let is_shared = head.destination_mac().is_multicast();
         let is_for = match &head {
-            PingHead::Probe(_) => is_shared || self.meant(purpose, way).or(addressed) == Some(vm),
+            PingHead::Probe(_) if is_shared => true,
+            PingHead::Probe(_) => match self.meant(purpose, way) {
+                Some(meant) => meant == vm,
+                None => addressed == Some(vm) && !self.is_stolen_by(now, vm, purpose),
+            },
             PingHead::Link(link) => self.is_link_for(vm, link),
         };
         if is_copy(&head) && !is_for {
@@ -116,7 +120,7 @@ impl<F: Fabric> Hypervisor<F> {
             _ => self.station(head.destination_mac()),
         };
         let is_elsewhere = at_port.is_some() && at_port != source && at_port != addressed;
-        if is_copy(&head) && is_elsewhere {
+        if is_copy(&head) && (is_elsewhere || is_at_host(drop)) {
             return;
         }
         let parties = Parties {
@@ -125,25 +129,28 @@ impl<F: Fabric> Hypervisor<F> {
             destination: addressed.or_else(|| self.meant(purpose, way)),
         };
         let (mut what, strength) = meaning(drop, parties, way);
-        if is_ambiguous(drop)
+        if let Some(to) = at_port.filter(|_| is_at_exit(drop)) {
+            let bytes = match packet_length(drop.frame.bytes()) {
+                None if matches!(head, PingHead::Link(_)) => Some(ARP_BYTES),
+                length => length,
+            };
+            let found = self.at_exit(now, (to, bytes), way);
+            let found = found.or_else(|| self.flaps_elsewhere(to, drop.at, way));
+            what = found.unwrap_or(what);
+        } else if is_ambiguous(drop)
             && let Some(source) = source
             && let Some(destination) = addressed.or_else(|| self.asked(purpose))
         {
             let bytes = packet_length(drop.frame.bytes()).unwrap_or(0);
-            let ends = match is_copy(&head) {
-                true => Ends::to_all(source, destination),
-                false => Ends::between(source, destination, bytes),
+            let ends = match &head {
+                PingHead::Link(link) if is_copy(&head) => {
+                    Ends::asking(source, destination, link.target)
+                }
+                _ => Ends::between(source, destination, bytes),
             };
             let found = self.obstacle(now, ends, way);
             match found {
                 Some(found) if found.cause == Cause::Absent => what = found,
-                // It has passed all else, and was too long, or the link was down at that time.
-                _ if drop.function.as_str() == SENDS => {
-                    let state = self.path_state(now, (source, Some(destination)));
-                    if state.is_some_and(|state| fits(&state, bytes)) {
-                        what = link_down(way, destination);
-                    }
-                }
                 Some(found) => (what.place, what.why) = (found.place, found.why),
                 None => {
                     let moving = [destination, source].into_iter();
@@ -155,23 +162,30 @@ impl<F: Fabric> Hypervisor<F> {
         self.note(purpose, drop.at, (what, strength));
     }
 
+    /// What a frame of so many bytes of packet is put down to that was dropped where it was to leave the bridge for `to`; `None` of a
+    /// VM of another rank, as nothing is known of its port.
+    pub(super) fn at_exit(
+        &mut self,
+        now: Instant,
+        (to, bytes): (VmId, Option<u32>),
+        way: Way,
+    ) -> Option<Attribution> {
+        // The port is all that matters, wherever the frame came from.
+        let state = self.path_state(now, (to, Some(to)))?;
+        Some(at_exit(&state, (to, bytes?), way))
+    }
+
     /// An impairment, or a misbehaving VM, has dropped or changed a frame.
     pub(super) fn note_impaired(&mut self, ping: &ImpairedPing) {
         let destination = ping.head.destination_mac();
-        let impaired = |way| Attribution {
-            why: Some(match ping.harm {
-                Harm::Impairment(kind) => Why::Impairment(kind),
-                Harm::Misbehaviour(name) => Why::State(name),
-            }),
-            ..Attribution::of(Cause::Impaired, way, Place::Vm(ping.vm))
-        };
+        let impaired = |way| harmed(ping.harm, way, ping.vm);
         let Some((purpose, way)) = self.purpose_of(&ping.head) else {
             if ping.direction == Direction::Out || self.station(destination) == Some(ping.vm) {
                 self.note_impaired_of_others(ping, impaired(Way::Request));
             }
             return;
         };
-        if ping.harm == Harm::Impairment(Impairment::Delayed) {
+        if ping.harm.is_hold() {
             // When its own pings fail, it is looked what is held then.
             return;
         }
@@ -202,8 +216,22 @@ impl<F: Fabric> Hypervisor<F> {
             return None;
         };
         let mut thefts = self.thefts.iter();
-        let (_, owner) = thefts.find(|(address, _)| *address == probe.destination)?;
-        Some(*owner).filter(|owner| *owner != thief)
+        let theft = thefts.find(|theft| theft.address == probe.destination)?;
+        theft.owner.filter(|owner| *owner != thief)
+    }
+
+    /// Returns true if a ping goes to `thief` because that has stolen the address of the host, or of the router on its way.
+    fn is_stolen_by(&self, now: Instant, thief: VmId, purpose: Purpose) -> bool {
+        let Purpose::Ping(key) = purpose else {
+            return false;
+        };
+        let is_his = |address: &IpAddr| {
+            let mut thefts = self.thefts.iter();
+            thefts.any(|theft| (theft.address, theft.owner, theft.thief) == (*address, None, thief))
+        };
+        let pinger = self.vm(key.source());
+        let neighbour = pinger.and_then(|vm| vm.neighbour_of(now, key.session()));
+        neighbour.as_ref().is_some_and(is_his)
     }
 
     /// The VM that a frame is for; `None` if it is none of the run's, and of a search.
@@ -232,6 +260,18 @@ impl<F: Fabric> Hypervisor<F> {
             let fact = Fact { at, what, strength };
             search.evidence.add(purpose, fact);
         }
+    }
+}
+
+/// What a frame of a ping is put down to whose harm was done at `vm` on purpose.
+pub(super) const fn harmed(harm: Harm, way: Way, vm: VmId) -> Attribution {
+    Attribution {
+        why: Some(match harm {
+            Harm::Impairment(kind) => Why::Impairment(kind),
+            Harm::Misbehaviour(name) => Why::State(name),
+            Harm::Slow => Why::State(Misbehaviour::SLOW),
+        }),
+        ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What stands in the way of a frame, by the states of ports and forwarding tables.
 
+use std::net::IpAddr;
+
 use crate::fabric::{BridgeState, DropPlace, PathState, PortState, StpState};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
@@ -10,22 +12,17 @@ pub(super) const TOO_LARGE: &str = "larger than its link carries";
 /// Why a bridge passes a frame to nobody that would have to go back.
 const AT_ITS_PORT: &str = "the forwarding table has the destination at the port that it comes by";
 
+/// Why nothing comes to a VM that was taken away, or whose TAP was.
+const NO_PORT: &str = "it has no port";
+
 /// Why nothing comes by a link that is down.
 pub(super) const LINK_DOWN: &str = "its link is down";
 
-/// Why nothing goes out by a link whose other end is down, or that nothing is connected to.
+/// Why nothing goes by a link whose other end is down, or that nothing is connected to.
 const NO_CARRIER: &str = "its link has no carrier";
 
 /// Why a bridge takes nothing from a station that nobody has let in.
 const LOCKED: &str = "its port is locked";
-
-/// What a frame for `vm` is put down to whose link was down.
-pub(super) const fn link_down(way: Way, vm: VmId) -> Attribution {
-    Attribution {
-        why: Some(Why::State(LINK_DOWN)),
-        ..Attribution::of(Cause::Absent, way, Place::Vm(vm))
-    }
-}
 
 /// The ends of a way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,12 +33,23 @@ pub(super) struct Ends {
     pub(super) destination: Option<VmId>,
     /// Bytes of the packet, without the Ethernet header.
     pub(super) bytes: u32,
-    /// It goes to all: where the destination is does not matter.
-    pub(super) is_to_all: bool,
+    /// Whether it goes to one or to several: where the destination is does not matter then.
+    pub(super) spread: Spread,
+}
+
+/// How many a frame goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spread {
+    One,
+    /// A group that the destination is in.
+    Group,
+    All,
 }
 
 /// Bytes of an ARP packet (RFC 826).
-const ARP_BYTES: u32 = 28;
+pub(super) const ARP_BYTES: u32 = 28;
+/// Bytes of a neighbour solicitation (RFC 4861 section 4.3) with its option, and of the IPv6 header.
+const ND_BYTES: u32 = 72;
 
 impl Ends {
     /// Those of a packet from VM to VM.
@@ -50,7 +58,7 @@ impl Ends {
             source,
             destination: Some(destination),
             bytes,
-            is_to_all: false,
+            spread: Spread::One,
         }
     }
 
@@ -60,15 +68,19 @@ impl Ends {
             source,
             destination: None,
             bytes: 0,
-            is_to_all: false,
+            spread: Spread::One,
         }
     }
 
-    /// Those of a question for a hardware address.
-    pub(super) const fn to_all(source: VmId, destination: VmId) -> Ends {
+    /// Those of a question for the hardware address of who has `address`.
+    pub(super) const fn asking(source: VmId, destination: VmId, address: IpAddr) -> Ends {
+        let (spread, bytes) = match address {
+            IpAddr::V4(_) => (Spread::All, ARP_BYTES),
+            IpAddr::V6(_) => (Spread::Group, ND_BYTES),
+        };
         Ends {
-            is_to_all: true,
-            ..Ends::between(source, destination, ARP_BYTES)
+            spread,
+            ..Ends::between(source, destination, bytes)
         }
     }
 }
@@ -108,7 +120,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     let destination = ends.destination?;
     let at = Place::Vm(destination);
     let Some(to) = state.destination else {
-        return put_down(Cause::Absent, at, words("it has no port"));
+        return put_down(Cause::Absent, at, words(NO_PORT));
     };
     if let Some(why) = unreachable(&to, state.is_bridged) {
         return put_down(Cause::Absent, at, words(why));
@@ -129,11 +141,17 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
         }
     }
     let is_locked = left.is_some_and(|left| left.is_locked);
-    if ends.is_to_all {
-        let why = words(LOCKED);
-        return is_locked
-            .then(|| put_down(Cause::InBridge, source, why))
-            .flatten();
+    let unflooded = match (ends.spread, to.bridge) {
+        (Spread::All, Some(entered)) if !entered.floods_broadcast => Some(NO_BROADCAST),
+        (Spread::Group, Some(entered)) if !entered.floods_multicast => Some(NO_MULTICAST),
+        _ => None,
+    };
+    if ends.spread != Spread::One {
+        return match unflooded {
+            _ if is_locked => put_down(Cause::InBridge, source, words(LOCKED)),
+            Some(why) => put_down(Cause::InBridge, at, words(why)),
+            None => None,
+        };
     }
     if let (Some(link), Some(left), Some(entered)) = (state.returned_at, left, to.bridge)
         // A bridge that both are on has flooded it, and to the destination, too.
@@ -176,10 +194,26 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     None
 }
 
-/// Returns true if the link of the destination carries packets of so many bytes; 0 is a number that is not known.
-pub(super) fn fits(state: &PathState, bytes: u32) -> bool {
-    let to = state.destination;
-    to.is_some_and(|to| (1..=to.mtu).contains(&bytes))
+/// Why a bridge does not pass a question for a hardware address to a port.
+const NO_BROADCAST: &str = "broadcasts are not flooded to it";
+/// The same of IPv6, where such a question goes to a group.
+const NO_MULTICAST: &str = "multicast is not flooded to it";
+
+/// What a packet of so many bytes is put down to that a bridge dropped where it was to leave for the destination `vm`, whose port is
+/// in that state a moment later: it was too long, or the link was down at that time.
+pub(super) fn at_exit(state: &PathState, (vm, bytes): (VmId, u32), way: Way) -> Attribution {
+    let (cause, why) = match state.destination {
+        None => (Cause::Absent, NO_PORT),
+        Some(to) => match unreachable(&to, state.is_bridged) {
+            Some(why) => (Cause::Absent, why),
+            None if bytes > to.mtu => (Cause::InBridge, TOO_LARGE),
+            None => (Cause::Absent, LINK_DOWN),
+        },
+    };
+    Attribution {
+        why: Some(Why::State(why)),
+        ..Attribution::of(cause, way, Place::Vm(vm))
+    }
 }
 
 /// Why a port of a bridge carries nothing, if it does not.
@@ -199,7 +233,8 @@ const fn unreachable(port: &PortState, is_bridged: bool) -> Option<&'static str>
         return Some(LINK_DOWN);
     }
     if !port.has_carrier {
-        return Some("nobody has its TAP open");
+        // This process has the TAPs of its VMs open, so it is not that nobody has.
+        return Some(NO_CARRIER);
     }
     if is_bridged && port.bridge.is_none() {
         return Some("it is in no bridge");
@@ -216,7 +251,7 @@ mod tests {
         source: VmId(0),
         destination: Some(VmId(1)),
         bytes: 1_500,
-        is_to_all: false,
+        spread: Spread::One,
     };
 
     fn bridge() -> BridgeState {
@@ -228,6 +263,8 @@ mod tests {
             is_locked: false,
             learns: true,
             floods_unknown: true,
+            floods_multicast: true,
+            floods_broadcast: true,
             is_hairpin: false,
         }
     }
@@ -259,13 +296,63 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_fits_a_link_that_is_there_and_carries_as_many_bytes() {
-        for (bytes, expected) in [(0, false), (1, true), (1_500, true), (1_501, false)] {
-            assert_eq!(fits(&whole(), bytes), expected, "{bytes}");
+    fn a_question_for_an_address_needs_a_port_that_its_kind_is_flooded_to() {
+        let v4 = IpAddr::from([10, 77, 0, 3]);
+        let v6: IpAddr = "fe80::3".parse().unwrap();
+        let told = |change: Change, address| {
+            let mut state = whole();
+            change(&mut state);
+            let ends = Ends::asking(VmId(0), VmId(1), address);
+            obstacle(&state, ends, Way::Request).map(|found| found.to_string())
+        };
+        let at_vm1 = |why| Some(format!("request dropped in the bridge at vm1 ({why})"));
+        let at_vm0 = Some("request dropped in the bridge at vm0 (its port is locked)".to_owned());
+        let (no_broadcast, no_multicast) = (at_vm1(NO_BROADCAST), at_vm1(NO_MULTICAST));
+        let table: [(Change, _, _); 5] = [
+            (|_| {}, None, None),
+            (
+                |s| s.forwarding = Some(DropPlace::Port(VmId(7))),
+                None,
+                None,
+            ),
+            (
+                |s| destination(s).floods_broadcast = false,
+                no_broadcast,
+                None,
+            ),
+            (
+                |s| destination(s).floods_multicast = false,
+                None,
+                no_multicast,
+            ),
+            (|s| source(s).is_locked = true, at_vm0.clone(), at_vm0),
+        ];
+        for (change, of_v4, of_v6) in table {
+            assert_eq!((told(change, v4), told(change, v6)), (of_v4, of_v6));
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_at_the_exit_was_too_long_or_its_link_was_down() {
+        let told = |state: &PathState, bytes| {
+            let found = at_exit(state, (VmId(1), bytes), Way::Request);
+            assert_eq!(found.place, Place::Vm(VmId(1)));
+            (found.cause, found.why)
+        };
+        let absent = |why| (Cause::Absent, Some(Why::State(why)));
+        let too_large = (Cause::InBridge, Some(Why::State(TOO_LARGE)));
+        for (bytes, expected) in [
+            (ARP_BYTES, absent(LINK_DOWN)),
+            (1_500, absent(LINK_DOWN)),
+            (1_501, too_large),
+        ] {
+            assert_eq!(told(&whole(), bytes), expected, "{bytes}");
         }
         let mut state = whole();
+        state.destination.as_mut().unwrap().bridge = None;
+        assert_eq!(told(&state, 1_501), absent("it is in no bridge"));
         state.destination = None;
-        assert!(!fits(&state, 100));
+        assert_eq!(told(&state, 100), absent(NO_PORT));
     }
 
     #[test]
@@ -326,7 +413,7 @@ mod tests {
                 },
             ),
             (
-                "reply destination stopped or absent at vm1 (nobody has its TAP open)",
+                "reply destination stopped or absent at vm1 (its link has no carrier)",
                 |s| s.destination.as_mut().unwrap().has_carrier = false,
             ),
             (

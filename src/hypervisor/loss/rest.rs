@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use super::FlowLosses;
-use super::elimination::{Balance, OpenFlow, eliminate};
+use super::elimination::{Balance, Found, OpenFlow, eliminate};
+use super::{FlowLosses, Pings};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
@@ -25,8 +25,9 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         let flows = std::mem::take(&mut search.flows);
-        let open = flows.iter().filter(|(_, of)| of.open > 0);
-        let targets: Vec<VmId> = open.filter_map(|(flow, _)| self.target_of(*flow)).collect();
+        let is_left = |of: &FlowLosses| of.open > 0 || !of.stray.is_empty();
+        let left = flows.iter().filter(|(_, of)| is_left(of));
+        let targets: Vec<VmId> = left.filter_map(|(flow, _)| self.target_of(*flow)).collect();
         if targets.is_empty() {
             return;
         }
@@ -54,12 +55,16 @@ impl<F: Fabric> Hypervisor<F> {
                     source: left.or_else(present)?,
                     counted: of.open,
                     uncounted: of.open_uncounted,
+                    stray: of.stray(),
                 })
             };
             let open = of_target.iter().filter_map(open_flow);
-            let open: Vec<OpenFlow> = open.filter(|of| of.open() > 0).collect();
+            let open: Vec<OpenFlow> = open.filter(|of| of.open() + of.stray > 0).collect();
             let rows = eliminate(target, balance, &open, &mut dropped);
-            for (of, rows) in open.iter().zip(rows) {
+            for (of, Found { open: rows, stray }) in open.iter().zip(rows) {
+                if let Some(losses) = flows.get(&of.id) {
+                    self.attribute_stray((of.id, losses), stray);
+                }
                 // Which of them was lost to what nobody knows, unless they were all lost to one.
                 if let [(to, _)] = rows.as_slice() {
                     self.recorder.attribute_rest(of.id, to.cause);
@@ -76,6 +81,27 @@ impl<F: Fabric> Hypervisor<F> {
                         to,
                     );
                 }
+            }
+        }
+    }
+
+    /// Puts stray pings of a flow, as many as were answered after all, down to what became of the replies.
+    fn attribute_stray(
+        &mut self,
+        (flow, losses): (FlowId, &FlowLosses),
+        answered: Vec<(Attribution, u64)>,
+    ) {
+        let mut stray: Vec<(Attribution, Pings)> =
+            losses.stray.iter().map(|(from, of)| (*from, *of)).collect();
+        for (to, mut pings) in answered {
+            for (from, of) in &mut stray {
+                // Phases that do not count are the first.
+                let left_out = pings.min(of.uncounted);
+                let counted = (pings - left_out).min(of.counted);
+                of.uncounted -= left_out;
+                of.counted -= counted;
+                pings -= left_out + counted;
+                self.recorder.attribute_counted(flow, counted, *from, to);
             }
         }
     }
@@ -101,6 +127,7 @@ impl<F: Fabric> Hypervisor<F> {
             // A SYN that is repeated may be answered more than once.
             balance.is_ambiguous |= self.repeats_syns(*id);
             balance.open += of.open + of.open_uncounted;
+            balance.stray += of.stray();
         }
         Some(balance)
     }

@@ -1,9 +1,10 @@
 //! Takes note of what happens to frames of streams that do not arrive. Nothing is kept of those that do.
 
 use super::evidence::Strength;
-use super::kernel::{Parties, is_ambiguous, meaning};
+use super::kernel::{Parties, is_ambiguous, is_at_exit, meaning};
+use super::notes::harmed;
 use super::obstacle::Ends;
-use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, Harm, ImpairedStream, WriteDrop};
+use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, ImpairedStream, WriteDrop};
 use crate::hypervisor::Hypervisor;
 use crate::record::{Attribution, Cause, Place, StreamId, Way, Why};
 use crate::time::Instant;
@@ -37,7 +38,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// The same of those that impairments hold at the end of a run.
+    /// The same of those that impairments and slow VMs hold at the end of a run.
     pub(super) fn look_at_held_streams(&mut self) {
         if self.streams.is_some() {
             let held: Vec<_> = self.fabric.held_streams().collect();
@@ -52,13 +53,7 @@ impl<F: Fabric> Hypervisor<F> {
             Direction::In => self.is_stream_for(&frame.head, frame.vm),
         };
         if is_own {
-            let what = Attribution {
-                why: Some(match frame.harm {
-                    Harm::Impairment(kind) => Why::Impairment(kind),
-                    Harm::Misbehaviour(name) => Why::State(name),
-                }),
-                ..Attribution::of(Cause::Impaired, Way::Request, Place::Vm(frame.vm))
-            };
+            let what = harmed(frame.harm, Way::Request, frame.vm);
             let to = (frame.direction == Direction::In).then_some(frame.vm);
             self.note_lost(&frame.head, to, what);
         }
@@ -98,10 +93,14 @@ impl<F: Fabric> Hypervisor<F> {
         if strength == Strength::Elsewhere {
             return;
         }
-        if is_ambiguous(drop)
+        let bytes = packet_length(drop.frame.bytes());
+        if let Some(to) = at_port.filter(|_| is_at_exit(drop)) {
+            let found = self.at_exit(now, (to, bytes), Way::Request);
+            what = found.map_or(what, |found| self.flapping_or(found, drop.at));
+        } else if is_ambiguous(drop)
             && let Some(destination) = destination
         {
-            let bytes = packet_length(drop.frame.bytes()).unwrap_or(0);
+            let bytes = bytes.unwrap_or(0);
             let ends = Ends::between(source, destination, bytes);
             match self.obstacle(now, ends, Way::Request) {
                 Some(found) if found.cause == Cause::Absent => what = found,

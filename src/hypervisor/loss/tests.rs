@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::obstacle::{Ends, TOO_LARGE};
 use super::*;
 use crate::experiment::{Experiment, FlowPlan};
-use crate::fabric::PortState;
+use crate::fabric::{DropPlace, FrameDrop, FrameHead, KernelName, MisbehaviourRecord, PortState};
 use crate::hypervisor::{Command, Outgoing, Phase, Step};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
-use crate::record::{Member, Why};
+use crate::record::{Member, Way, Why};
 use crate::sim::Switch;
 use crate::system::Neighbours;
-use crate::vm::{PingError, PingOutcome, Probe, ProbeKind};
+use crate::vm::{Misbehaviour, Misdeeds, PingError, PingOutcome, Probe, ProbeKind};
 
 /// A lab on a switch whose VMs know each other, with a flow from VM to VM for each of `flows`.
 fn acquainted(vms: u32, flows: &[(u32, u32)]) -> SimulatedLab<'static> {
@@ -224,6 +224,11 @@ fn a_ping_that_is_answered_after_all_is_counted_no_longer_whatever_it_was_put_do
         (at_port(Cause::QueueFull, Way::Request), Count::Explained, 1),
         (at_port(Cause::Filtered, Way::Reply), Count::Answered, 1),
         (at_port(Cause::Ignored, Way::Request), Count::Explained, 0),
+        (
+            at_port(Cause::DeliveredElsewhere, Way::Request),
+            Count::Stray,
+            0,
+        ),
     ] {
         for is_counted in [true, false] {
             let mut search = LossSearch::default();
@@ -232,7 +237,7 @@ fn a_ping_that_is_answered_after_all_is_counted_no_longer_whatever_it_was_put_do
             let figures = |search: &mut LossSearch| {
                 let at_port = search.explained_at.get(&VmId(1)).copied();
                 let of_flow = search.flows.entry(flow).or_default();
-                let pings = of_flow.of(count, is_counted).copied();
+                let pings = of_flow.of(&failed, is_counted).copied();
                 (pings.unwrap_or(0), at_port.unwrap_or(0))
             };
             let pings = u64::from(count != Count::Answered);
@@ -242,5 +247,131 @@ fn a_ping_that_is_answered_after_all_is_counted_no_longer_whatever_it_was_put_do
             search.discount(flow, &failed, is_counted);
             assert_eq!(figures(&mut search), (pings, drops), "{to}");
         }
+    }
+}
+
+#[test]
+fn a_ping_that_was_sent_late_to_a_vm_whose_link_was_down_by_then_is_put_down_to_that() {
+    let ms = |millis| Duration::from_millis(millis);
+    let at = |millis| Instant::ZERO + ms(millis);
+    // Whose link goes down at 20 ms, and up at 50 ms; when a ping due at 0 was sent, which fails a timeout later.
+    for (flaps, sent, expected) in [
+        (1, 0, (Cause::Unknown, Way::Unknown)),
+        (1, 21, (Cause::Impaired, Way::Request)),
+        (0, 0, (Cause::Unknown, Way::Unknown)),
+        (0, 15, (Cause::Impaired, Way::Reply)),
+    ] {
+        let mut lab = acquainted(2, &[(0, 1)]);
+        let hypervisor = lab.hypervisor();
+        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+        let phase = Phase::counted(0..1, Pacing::Window(8), 1);
+        hypervisor.start(Instant::ZERO, vec![phase]);
+        let mut buffer = vec![0; 2048];
+        let step = hypervisor.next_step(Instant::ZERO, &mut buffer);
+        let Some(Step::Send(Outgoing {
+            vm,
+            ping: Some(ping),
+            ..
+        })) = step
+        else {
+            panic!("no ping");
+        };
+        let flap = Command::Misbehave {
+            vm: VmId(flaps),
+            misbehaviour: Misbehaviour::Flap {
+                period: ms(100),
+                down: ms(30),
+            },
+            lasts: None,
+        };
+        hypervisor.carry_out(at(20), flap).unwrap();
+        for now in [20, 50] {
+            assert!(hypervisor.fabric().release(at(now)).is_some());
+        }
+        let timeout = hypervisor.vm(vm).unwrap().timeout(ping.session).unwrap();
+        let lost = PingOutcome::Lost { due: Instant::ZERO };
+        hypervisor.record_ping(at(sent) + timeout, vm, ping, lost);
+        let rows = hypervisor.recorder().losses().rows();
+        let found: Vec<_> = rows.map(|(row, _)| (row.cause, row.way)).collect();
+        assert_eq!(found, [expected], "vm{flaps}, sent at {sent} ms");
+    }
+}
+
+#[test]
+fn a_frame_of_a_vm_that_this_run_does_not_have_is_not_taken_for_too_long_where_its_link_was_down() {
+    for (mtu, expected) in [
+        (1_500, (Cause::Absent, "its link is down")),
+        (68, (Cause::InBridge, TOO_LARGE)),
+    ] {
+        let mut lab = acquainted(2, &[(0, 1)]);
+        let hypervisor = lab.hypervisor();
+        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+        let phase = Phase::counted(0..1, Pacing::Window(8), 1);
+        hypervisor.start(Instant::ZERO, vec![phase]);
+        let mut buffer = vec![0; 2048];
+        let step = hypervisor.next_step(Instant::ZERO, &mut buffer);
+        let Some(Step::Send(Outgoing {
+            vm,
+            length,
+            ping: Some(ping),
+            ..
+        })) = step
+        else {
+            panic!("no ping");
+        };
+        hypervisor.receive(Instant::ZERO, VmId(1), &mut buffer, length);
+        // The reply comes from a VM of another rank.
+        buffer[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
+        let port = PortState {
+            is_up: true,
+            has_carrier: true,
+            mtu,
+            bridge: None,
+        };
+        let state = PathState {
+            is_bridged: false,
+            source: Some(port),
+            destination: Some(port),
+            forwarding: None,
+            returned_at: None,
+        };
+        let search = hypervisor.loss_search.as_mut().unwrap();
+        search.states.insert((vm, Some(vm)), Some(state));
+        let drop = FrameDrop {
+            at: Instant::ZERO,
+            place: DropPlace::Port(vm),
+            reason: KernelName::new("NOT_SPECIFIED"),
+            function: KernelName::new("br_dev_queue_push_xmit"),
+            frame: FrameHead::new(&buffer[..length]),
+        };
+        hypervisor.note_drop(Instant::ZERO, &drop);
+        let lost = PingOutcome::Lost { due: Instant::ZERO };
+        hypervisor.record_ping(Instant::ZERO, vm, ping, lost);
+        let rows = hypervisor.recorder().losses().rows();
+        let found: Vec<_> = rows.map(|(row, _)| (row.cause, row.way, row.why)).collect();
+        let (cause, why) = expected;
+        assert_eq!(found, [(cause, Way::Reply, Some(Why::State(why)))]);
+    }
+}
+
+#[test]
+fn a_vm_of_another_rank_flaps_as_long_as_it_is_planned_to() {
+    let mut lab = acquainted(2, &[(0, 1)]);
+    let hypervisor = lab.hypervisor();
+    let at = |millis| Instant::ZERO + Duration::from_millis(millis);
+    hypervisor.elsewhere.push(MisbehaviourRecord {
+        vm: VmId(7),
+        misbehaviour: Misbehaviour::Flap {
+            period: Duration::from_millis(100),
+            down: Duration::from_millis(30),
+        },
+        began: at(10),
+        ended: Some(at(50)),
+        misdeeds: Misdeeds::default(),
+        refused: None,
+    });
+    for (vm, millis, expected) in [(7, 9, false), (7, 10, true), (7, 50, false), (1, 20, false)] {
+        let found = hypervisor.flaps_elsewhere(VmId(vm), at(millis), Way::Request);
+        assert_eq!(found.is_some(), expected, "vm{vm} at {millis} ms");
     }
 }

@@ -643,15 +643,34 @@ fn pings_that_a_misbehaviour_costs_are_put_down_to_what_became_of_their_frames()
     let told = |(what, when, _): &Case<'_>| {
         let report = report_of(&format!(
             "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
-             timeout = '20ms'\n{when}\nmisbehave = '{what}'"
+             timeout = '20ms'\n{when}\nmisbehave = ['{what}']"
         ));
         losses(&report)
     };
-    let cases: [Case<'_>; 7] = [
+    let cases: [Case<'_>; 10] = [
         (
             "vm1:silent@100ms+100ms",
             before,
             &[("impaired request vm1 silent", 100)],
+        ),
+        // What it holds still when a ping is given up; what it has sent by then, and what it drops as it begins to do something else.
+        (
+            "vm1:slow 10s@100ms+100ms",
+            before,
+            &[("impaired reply vm1 slow", 100)],
+        ),
+        (
+            "vm0:slow 10s@100ms+100ms",
+            before,
+            &[("impaired request vm0 slow", 100)],
+        ),
+        (
+            "vm1:slow 15ms@100ms+100ms', 'vm1:silent@200ms+100ms",
+            before,
+            &[
+                ("impaired request vm1 silent", 100),
+                ("impaired reply vm1 slow", 15),
+            ],
         ),
         // The switch forgets where it is and floods requests for it: that others get them is not why it does not.
         (
@@ -699,4 +718,35 @@ fn pings_that_a_misbehaviour_costs_are_put_down_to_what_became_of_their_frames()
         rows.collect::<Vec<_>>()
     });
     assert_eq!(found, expected);
+}
+
+#[test]
+fn frames_of_streams_that_a_slow_vm_holds_at_the_end_are_put_down_to_it() {
+    let report = report_of(
+        "fabric = 'sim'\nvms = 2\nstream = ['vm0:vm1']\nrate = '500'\ncount = 20\nmisbehave = 'vm0:slow 9s'",
+    );
+    let rows = report.stream_losses.iter();
+    let words = |row: &LossReport| {
+        (
+            row.cause.name(),
+            row.place.clone(),
+            row.reason.clone(),
+            row.count,
+        )
+    };
+    let found: Vec<_> = rows.map(words).collect();
+    let slow = ("impaired", "vm0".to_owned(), Some("slow".to_owned()), 20);
+    assert_eq!(found, [slow]);
+}
+
+#[test]
+fn pings_for_no_vm_of_the_run_go_to_who_has_stolen_the_address_of_the_one_or_of_the_router() {
+    for (target, router) in [("10.77.0.99", ""), ("192.0.2.7", "gateway = '10.77.0.99'")] {
+        let report = report_of(&format!(
+            "fabric = 'sim'\nvms = 3\nping = ['vm0:{target}']\ninterval = '10ms'\ncount = 20\ntimeout = '20ms'\n{router}\n\
+             misbehave = 'vm2:steal 10.77.0.99'"
+        ));
+        let what = "delivered_elsewhere request vm2 not_for_our_ip".to_owned();
+        assert_eq!(losses(&report), [(what, 20)], "{target}");
+    }
 }

@@ -31,6 +31,8 @@ pub(in crate::system) struct PortSettings {
     pub(in crate::system) is_locked: bool,
     pub(in crate::system) learns: bool,
     pub(in crate::system) floods_unknown: bool,
+    pub(in crate::system) floods_multicast: bool,
+    pub(in crate::system) floods_broadcast: bool,
     pub(in crate::system) is_hairpin: bool,
 }
 
@@ -48,6 +50,8 @@ mod attribute {
     pub(super) const BRPORT_MODE: u16 = 4;
     pub(super) const BRPORT_LEARNING: u16 = 8;
     pub(super) const BRPORT_UNICAST_FLOOD: u16 = 9;
+    pub(super) const BRPORT_MCAST_FLOOD: u16 = 27;
+    pub(super) const BRPORT_BCAST_FLOOD: u16 = 30;
     pub(super) const BRPORT_ISOLATED: u16 = 33;
     pub(super) const BRPORT_LOCKED: u16 = 39;
     pub(super) const STATS_LINK_64: u16 = 1;
@@ -152,6 +156,8 @@ fn parse_port(payload: &[u8]) -> Option<Port> {
 /// Reads the attributes of a port; `None` if they are those of a port of something else than a bridge.
 pub(super) fn parse_settings(data: &[u8]) -> Option<PortSettings> {
     let flag = |wanted| find_attribute(data, wanted).is_some_and(|value| value == [1]);
+    // Kernels that don't tell flood.
+    let unless_off = |wanted| find_attribute(data, wanted) != Some(&[0]);
     Some(PortSettings {
         state: match find_attribute(data, attribute::BRPORT_STATE)?.first()? {
             0 => StpState::Disabled,
@@ -165,6 +171,8 @@ pub(super) fn parse_settings(data: &[u8]) -> Option<PortSettings> {
         is_locked: flag(attribute::BRPORT_LOCKED),
         learns: flag(attribute::BRPORT_LEARNING),
         floods_unknown: flag(attribute::BRPORT_UNICAST_FLOOD),
+        floods_multicast: unless_off(attribute::BRPORT_MCAST_FLOOD),
+        floods_broadcast: unless_off(attribute::BRPORT_BCAST_FLOOD),
         is_hairpin: flag(attribute::BRPORT_MODE),
     })
 }

@@ -133,6 +133,8 @@ impl TapFabric {
                     is_locked: settings.is_locked,
                     learns: settings.learns,
                     floods_unknown: settings.floods_unknown,
+                    floods_multicast: settings.floods_multicast,
+                    floods_broadcast: settings.floods_broadcast,
                     is_hairpin: settings.is_hairpin,
                 })
             }

@@ -73,6 +73,8 @@ pub enum Misbehaviour {
 impl Misbehaviour {
     /// The word for [`Misbehaviour::Flap`].
     pub const FLAP: &'static str = "flap";
+    /// The word for [`Misbehaviour::Slow`].
+    pub const SLOW: &'static str = "slow";
 
     /// One of each kind, in the order in which help and errors list them, with what it does where nothing else is said. There is
     /// no default for a time or an address: those are examples.
@@ -99,7 +101,7 @@ impl Misbehaviour {
     pub const fn name(self) -> &'static str {
         match self {
             Misbehaviour::Silent => "silent",
-            Misbehaviour::Slow(_) => "slow",
+            Misbehaviour::Slow(_) => Misbehaviour::SLOW,
             Misbehaviour::Flap { .. } => Misbehaviour::FLAP,
             Misbehaviour::Steal(_) => "steal",
             Misbehaviour::WrongMac => "wrong-mac",

@@ -168,6 +168,15 @@ impl Misbehaving {
         self.misdeeds.add(Misdeed::Refused);
     }
 
+    /// The frames that it holds, the one that is due first at the front.
+    pub fn held(&self) -> impl Iterator<Item = &[u8]> {
+        let held = match &self.doing {
+            Doing::Slow { held, .. } => Some(held),
+            _ => None,
+        };
+        held.into_iter().flatten().map(|(_, frame)| &**frame)
+    }
+
     /// Drops the frames that it holds, and counts them.
     pub fn drop_held(&mut self) {
         if let Doing::Slow { held, bytes } = &mut self.doing {

@@ -17,6 +17,7 @@ mod udp;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 pub use self::arp::ArpRequest;
 use self::arp::LinkProbes;
@@ -558,6 +559,11 @@ impl Vm {
     pub fn packet_length(&self, session: SessionId) -> Option<u32> {
         let config = self.session(session)?.config;
         Some(whole_length(&config).min(self.mtu.into()) as u32)
+    }
+
+    /// How long a ping of `session` is waited for, from when it is sent.
+    pub fn timeout(&self, session: SessionId) -> Option<Duration> {
+        Some(self.session(session)?.config.timeout)
     }
 
     /// The number of the first ping of `session` that is not over; that of the next one where all are.

@@ -197,8 +197,20 @@ fn every_ping_by_arp_that_is_dropped_on_its_way_is_put_down_to_what_dropped_it()
             "in_bridge request vm0",
             "its port is disabled",
         ),
+        // The kernel tells of nothing: others get the question.
+        (
+            &["bridge link set dev tap1 bcast_flood off"],
+            "in_bridge request vm1",
+            "broadcasts are not flooded to it",
+        ),
     ];
     check("--probe arp", OF_ARP);
+    const OF_ND: &[Cause] = &[(
+        &["bridge link set dev tap1 mcast_flood off"],
+        "in_bridge request vm1",
+        "multicast is not flooded to it",
+    )];
+    check("--probe arp --ping-ipv6", OF_ND);
 }
 
 #[test]
