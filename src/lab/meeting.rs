@@ -36,6 +36,8 @@ pub(super) struct Meeting {
     open: VecDeque<(Gate, Instant)>,
     /// Another rank has ended the run.
     is_stopped: bool,
+    /// The others were told that this one does.
+    tells_stop: bool,
     /// The reason why the run ends before its time, if something failed.
     failed: Option<String>,
     is_delivered: bool,
@@ -108,6 +110,7 @@ impl Meeting {
             has_met: false,
             open: VecDeque::new(),
             is_stopped: false,
+            tells_stop: false,
             failed: None,
             is_delivered: false,
             gathering: None,
@@ -211,13 +214,13 @@ impl Meeting {
         }
     }
 
-    /// Tells the others that the run ends here.
-    fn stop(&mut self) {
+    /// Tells the others that the run ends here, and rank 0 why if something has failed.
+    fn stop(&mut self, why: Option<&str>) {
         match &mut self.side {
             Side::First(leader, ..) => leader.stop(),
             Side::Other(connecting) => {
                 if let Some((member, _)) = &mut connecting.connected {
-                    member.stop();
+                    member.stop(why);
                 }
             }
         }
@@ -256,7 +259,7 @@ impl Meeting {
                 return Err(LabError::Ranks(why));
             }
             if reactor.is_to_stop()? {
-                self.stop();
+                self.stop(None);
                 self.look_after()?;
                 return Err(LabError::Ranks(
                     "a signal came before there was a lab".to_owned(),

@@ -272,6 +272,28 @@ fn ranks_of_one_machine_have_a_core_each_and_end_with_one_signal_to_all() {
 }
 
 #[test]
+fn a_signal_to_one_rank_ends_all_and_no_ping_that_is_on_its_way_is_lost() {
+    let lab = Lab::new();
+    // All are held for long on their way, so that some are on theirs whenever the signal comes; the first rank has those that
+    // the other one's VMs answer, and the other way round.
+    let words = "--cores 2 --netns host --vms 4 --ping mesh --interval 5ms --resolve static --timeout 5s --json \
+                 --impair all:out:delay=150ms";
+    for (victim, signal) in [(0, Signal::SIGTERM), (1, Signal::SIGINT)] {
+        let mut run = lab.start_tap_reactor(words);
+        lab.wait_until_vm_sent(&mut run, "tap3", 100);
+        let ranks = wait_for_ranks(&mut run, 2);
+        kill(ranks[victim], signal).expect("a rank");
+        let run = run.wait();
+        let report = run.json();
+        let [sent, received, lost] = ["sent", "received", "lost"]
+            .map(|name| number(&report, &format!("/totals/{name}")));
+        assert_eq!((received, lost), (sent, 0), "rank {victim}: {}", run.stderr);
+        assert_eq!(rows(&report), [0, 1]);
+        assert_eq!(lab.link_names(), [""; 0]);
+    }
+}
+
+#[test]
 fn the_lab_of_ranks_is_in_the_namespace_that_was_chosen_and_goes_with_them() {
     let lab = Lab::new();
     let name = format!("trt-ranks-{}", std::process::id());
