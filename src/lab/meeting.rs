@@ -262,7 +262,7 @@ impl Meeting {
                 self.stop(None);
                 self.look_after()?;
                 return Err(LabError::Ranks(
-                    "a signal came before there was a lab".to_owned(),
+                    "this rank was told to end before there was a lab".to_owned(),
                 ));
             }
             reactor.wait_for_ranks(self.timeout())?;

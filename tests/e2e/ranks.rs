@@ -670,8 +670,17 @@ fn a_rank_that_is_killed_is_named_with_its_phase_and_the_report_of_the_others_is
             _ => " is gone in the run: its connection has ended\n",
         };
         assert!(run.stderr.contains(expected), "{}", run.stderr);
+        // Nobody has sent one, and what was in the queues of its TAPs has gone with it.
+        assert!(!run.stderr.contains("SIGTERM"), "{}", run.stderr);
         let report = run.json();
         assert!(number(&report, "/totals/received") > 20, "{report}");
+        let losses = report["losses"].as_array().into_iter().flatten();
+        let causes: HashSet<&str> = losses.filter_map(|row| row["cause"].as_str()).collect();
+        assert!(
+            causes.iter().all(|cause| *cause == "absent"),
+            "{}",
+            report["losses"]
+        );
         lab.run(&[TAP_REACTOR, "clean"]).expect_status(0);
         assert_eq!(lab.link_names(), [""; 0]);
     }
