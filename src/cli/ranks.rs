@@ -4,11 +4,11 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitStatus;
 
-use tap_reactor::experiment::{Experiment, Meet, Processes, Settings};
+use tap_reactor::experiment::{Experiment, Meet, Processes, SettingError, Settings};
 use tap_reactor::ranks::seal::hex;
 use tap_reactor::ranks::{MAX_RANKS, Rank, Surroundings, Turns};
 use tap_reactor::system::{
-    Crew, EarlySignals, FabricKind, MeetingAddress, MemoryDescriptor, NetnsChoice, RANK_VARIABLE,
+    Crew, EarlySignals, FabricKind, MeetingAddress, MemoryDescriptor, NetnsChoice, Outside, RANK_VARIABLE,
     SharedMemory, SharedSwitch, Sharing, SwitchDescriptors, SystemError, begin_rank,
     enter_shared_namespace, nonce, processors,
 };
@@ -213,6 +213,11 @@ pub(super) fn part(
     };
     let mut part = experiment.of_rank(rank, sharing, meet)?;
     part.check_room()?;
+    if let Some(Outside::Underlay(underlay)) = &part.lab.outside
+        && underlay.ranks.is_some()
+    {
+        underlay.check_own_host().map_err(SettingError::new)?;
+    }
     if let (NetnsChoice::Private, Some(_), Some(name)) = (&part.lab.netns, &part.lab.outside, name)
     {
         part.lab.netns = NetnsChoice::Named(name);
