@@ -19,8 +19,8 @@ use crate::ranks::seal::Secret;
 use crate::ranks::{Event, Gate, Identity, Leader, PeerId};
 use crate::reactor::{Reactor, Source, Sources};
 use crate::system::{
-    ClientSocket, MeetingListener, PollHandle, SECRET_VARIABLE, SystemError, host_name,
-    read_token_or,
+    ClientSocket, MeetingListener, NO_SECRET, PollHandle, SECRET_EXPECTED, SystemError, host_name,
+    read_secret,
 };
 use crate::time::{Clock, Instant, MonotonicClock};
 
@@ -68,13 +68,10 @@ impl Meeting {
             address,
             secret_file,
         } = meet;
-        let token = read_token_or(secret_file.as_deref(), SECRET_VARIABLE)?;
+        let token = read_secret(secret_file.as_deref())?;
         if token.is_none() && !address.is_local() {
             let operation = format!("meet other ranks at {address}");
-            let why = "others of the network reach it, and there is no secret";
-            return Err(SystemError::refused(operation, why).advise(format!(
-                "expected --meet-secret-file FILE, or a secret in the environment variable {SECRET_VARIABLE}"
-            )));
+            return Err(SystemError::refused(operation, NO_SECRET).advise(SECRET_EXPECTED));
         }
         let secret = Secret::from(
             token

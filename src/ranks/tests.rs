@@ -250,11 +250,11 @@ fn a_run_that_is_stopped_has_the_last_gate_left_and_waits_there_for_who_is_not_g
         meeting.run();
         meeting.arrive(Gate::Labs);
         // The first rank waits for a phase, the second is told to end, the third is in the run.
-        meeting
-            .leader
-            .arrive(meeting.now, Gate::Phase(0), PATIENCE);
+        meeting.leader.arrive(meeting.now, Gate::Phase(0), PATIENCE);
         meeting.members[0].1.stop(None);
-        meeting.members[0].1.arrive(meeting.now, Gate::End, PATIENCE);
+        meeting.members[0]
+            .1
+            .arrive(meeting.now, Gate::End, PATIENCE);
         meeting.run();
         meeting.take();
         meeting.leader.arrive(meeting.now, Gate::End, PATIENCE);

@@ -28,6 +28,11 @@ use crate::time::{Clock, Instant, MonotonicClock, earliest};
 pub const RANK_VARIABLE: &str = "TAP_REACTOR_CORES_RANK";
 /// The one that has the secret of ranks. Hooks do not get it.
 pub const SECRET_VARIABLE: &str = "TAP_REACTOR_MEET_SECRET";
+/// Why ranks can't meet at an address that others reach without a secret, …
+pub const NO_SECRET: &str = "others of the network reach it, and there is no secret";
+/// … and what is expected.
+pub const SECRET_EXPECTED: &str = "expected --meet-secret-file FILE, or a secret in the environment variable \
+                                   TAP_REACTOR_MEET_SECRET";
 
 /// How long ranks have to notice that one of them is gone. They do so at once where they have met; else nobody comes any more for
 /// whom they wait.

@@ -285,8 +285,8 @@ fn a_signal_to_one_rank_ends_all_and_no_ping_that_is_on_its_way_is_lost() {
         kill(ranks[victim], signal).expect("a rank");
         let run = run.wait();
         let report = run.json();
-        let [sent, received, lost] = ["sent", "received", "lost"]
-            .map(|name| number(&report, &format!("/totals/{name}")));
+        let [sent, received, lost] =
+            ["sent", "received", "lost"].map(|name| number(&report, &format!("/totals/{name}")));
         assert_eq!((received, lost), (sent, 0), "rank {victim}: {}", run.stderr);
         assert_eq!(rows(&report), [0, 1]);
         assert_eq!(lab.link_names(), [""; 0]);
@@ -379,15 +379,55 @@ fn what_several_cores_cannot_do_is_refused_before_anything_is_started() {
             "vm1 of rank 0 pings vm2 of rank 1",
         ),
     ]);
-    let run = lab
-        .tap_reactor("--rank 0/2 --meet 10.99.0.1:9 --vms 4 --ping pairs")
-        .expect_status(3);
-    assert!(
-        run.stderr
-            .contains("there is no secret; expected --meet-secret-file"),
-        "{}",
-        run.stderr
-    );
+}
+
+#[test]
+fn a_secret_or_a_meeting_point_that_can_not_be_is_refused_by_its_name() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for (name, text, mode) in [
+        ("short", "short", 0o600),
+        ("open", "0123456789abcdef", 0o644),
+        ("good", "0123456789abcdef", 0o600),
+    ] {
+        std::fs::write(path(name), text).expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path(name), mode).expect("a mode");
+    }
+    let secret = |name: &str| {
+        format!(
+            "--rank 0/2 --meet 127.0.0.1:9 --meet-secret-file {}",
+            path(name)
+        )
+    };
+    let of_secret = |name: &str, why: &str| {
+        let path = path(name);
+        format!("--meet-secret-file {path}: read the secret in {path}: {why}")
+    };
+    let cases = [
+        (secret("short"), of_secret("short", "expected 16 to 4096 letters")),
+        (secret("open"), of_secret("open", "others may use it (mode 0644)")),
+        (secret("none"), of_secret("none", "No such file or directory (ENOENT)")),
+        (
+            "--rank 1/2 --meet 10.99.0.1:9".to_owned(),
+            "--meet 10.99.0.1:9: others of the network reach it, and there is no secret; expected --meet-secret-file FILE, or"
+                .to_owned(),
+        ),
+        (
+            format!("--rank 0/2 --meet {}", path("good")),
+            format!("--meet {}: something is there that is no socket; expected", path("good")),
+        ),
+        (
+            format!("--rank 1/2 --meet {}", path("no/dir")),
+            format!("--meet {}: its folder is not there; expected", path("no/dir")),
+        ),
+    ];
+    let cases: Vec<(&str, &str)> = cases
+        .iter()
+        .map(|(words, expected)| (words.as_str(), expected.as_str()))
+        .collect();
+    lab.expect_refusals(&cases);
 }
 
 #[test]

@@ -250,7 +250,9 @@ fn a_tunnel_that_carries_nothing_is_told_before_the_first_ping() {
     let first = first.expect_status(1);
     // Rank 0 may hear of the other, and tells why that has ended.
     let named = first.stderr.contains("rank 1 on ")
-        && first.stderr.contains(" has ended the run: reach the lab of rank 0 ");
+        && first
+            .stderr
+            .contains(" has ended the run: reach the lab of rank 0 ");
     assert!(named, "{}", first.stderr);
     assert_eq!(number(&first.json(), "/totals/sent"), 0);
     for host in &hosts.all {
