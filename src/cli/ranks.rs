@@ -2,15 +2,17 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use tap_reactor::experiment::{Experiment, Meet, Processes, Settings};
+use tap_reactor::experiment::{Experiment, Meet, Processes, SettingError, Settings};
 use tap_reactor::ranks::seal::hex;
 use tap_reactor::ranks::{MAX_RANKS, Rank, Surroundings, Turns};
 use tap_reactor::system::{
-    Crew, EarlySignals, FabricKind, MeetingAddress, MemoryDescriptor, NetnsChoice, RANK_VARIABLE,
-    SharedMemory, SharedSwitch, Sharing, SwitchDescriptors, SystemError, begin_rank,
-    enter_shared_namespace, nonce, processors,
+    Crew, EarlySignals, FabricKind, MeetingAddress, MemoryDescriptor, NO_SECRET, NetnsChoice,
+    Outside, RANK_VARIABLE, SECRET_EXPECTED, SharedMemory, SharedSwitch, Sharing,
+    SwitchDescriptors, SystemError, begin_rank, enter_shared_namespace, nonce, processors,
+    read_secret,
 };
 
 use super::run::RunError;
@@ -182,10 +184,24 @@ impl Place {
                 return Err(setting.error(why).into());
             }
         };
-        let secret_file = secret_file.map(|setting| setting.text.clone().into());
+        // Whose address it is, for the words of errors.
+        let place = meet.unwrap_or(setting);
+        address.check().map_err(|why| place.error(why))?;
+        let file: Option<PathBuf> = secret_file.map(|setting| setting.text.clone().into());
+        let secret = read_secret(file.as_deref()).map_err(|error| match secret_file {
+            Some(setting) => setting.error(error),
+            None => SettingError::new(error),
+        })?;
+        if secret.is_none() && !address.is_local() {
+            let why = match meet {
+                Some(_) => format!("{NO_SECRET}; {SECRET_EXPECTED}"),
+                None => format!("the meeting point {address}: {NO_SECRET}; {SECRET_EXPECTED}"),
+            };
+            return Err(place.error(why).into());
+        }
         let meet = Meet {
             address,
-            secret_file,
+            secret_file: file,
         };
         Ok(Place::Rank(rank, None, Some(meet)))
     }
@@ -213,6 +229,11 @@ pub(super) fn part(
     };
     let mut part = experiment.of_rank(rank, sharing, meet)?;
     part.check_room()?;
+    if let Some(Outside::Underlay(underlay)) = &part.lab.outside
+        && underlay.ranks.is_some()
+    {
+        underlay.check_own_host().map_err(SettingError::new)?;
+    }
     if let (NetnsChoice::Private, Some(_), Some(name)) = (&part.lab.netns, &part.lab.outside, name)
     {
         part.lab.netns = NetnsChoice::Named(name);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::{Experiment, FlowPlan, SettingError};
+use crate::fabric::WriteTo;
 use crate::hypervisor::FindNeighbours;
 use crate::load::{FlowId, FlowSet, Pacing, PhaseLoad, Start, Target};
 use crate::ranks::Rank;
@@ -378,11 +379,23 @@ impl Experiment {
             let why = "each rank would listen there";
             return Err(refused("--control and --metrics", why));
         }
+        if self.counts_floods() {
+            let why = "a flooded frame has copies in all of them, and each sees those of its own VMs; expected one core, or \
+                       no count";
+            return Err(refused("--count-floods", why));
+        }
         if let Some(shared) =
             (self.instruments.iter()).find(|one| (*one).clone().numbered(0).is_none())
         {
             let what = format!("--{}", shared.kind());
-            let why = "each rank would write there; expected a file with {} in its name, for the number of the rank";
+            let why = match shared.to() {
+                WriteTo::StandardError => {
+                    "each rank would write to standard error; expected --trace and a file with {} in its name"
+                }
+                _ => {
+                    "each rank would write there; expected a file with {} in its name, for the number of the rank"
+                }
+            };
             return Err(refused(&what, why));
         }
         if self.lab.prepared == Prepared::Nothing

@@ -14,6 +14,11 @@ impl<F: Fabric> Hypervisor<F> {
     /// may still be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
     pub fn stop(&mut self, now: Instant) {
         self.was_complete = self.is_complete();
+        // VMs of other ranks may wait for answers still.
+        match self.is_planned {
+            true => self.come_to_last_gate_next(),
+            false => self.pass_last_gate(),
+        }
         // Pings due within the last CATCH_UP would have been sent now; they are not counted as unsent by the tool's fault.
         let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
         self.end_load(behind);
@@ -23,7 +28,6 @@ impl<F: Fabric> Hypervisor<F> {
         self.lasts = false;
         self.ends_with_apart = false;
         self.stays = false;
-        self.pass_last_gate();
         if !std::mem::replace(&mut self.is_stopping, true) {
             self.fabric.tell(now, &Notice::Stopping);
         }
@@ -65,10 +69,13 @@ impl<F: Fabric> Hypervisor<F> {
         self.count_connections(now, vm);
     }
 
-    /// Ends every outstanding ping at `now` as lost.
+    /// Ends every outstanding ping at `now` as lost. A run that was [stopped](Hypervisor::stop) is at its last gate then.
     pub fn give_up(&mut self, now: Instant) {
         self.give_up_all(now, GiveUp::All);
         self.give_up_streams();
+        if self.is_stopping {
+            self.come_to_gate_at_once();
+        }
     }
 
     /// Returns true if the plan was complete when the run was [stopped](Hypervisor::stop): what was running then had no end.

@@ -3,6 +3,9 @@
 //! A phase that takes its whole duration needs none: it begins at one instant everywhere, and so it ends. Behind any other
 //! phase, before the first and behind the last the hypervisor sends no pings, answers others, and goes on at the agreed time.
 //! Until then misbehaviours of the phase go on and begin, for others may still be in it.
+//!
+//! A run that is stopped has the last gate left: each rank comes to it when its own pings are over, and answers those of others
+//! until all have.
 
 use super::Hypervisor;
 use crate::fabric::Fabric;
@@ -144,11 +147,35 @@ impl<F: Fabric> Hypervisor<F> {
             }
             Place::Come | Place::Waits | Place::Opens(_) => true,
             Place::Past => false,
-            Place::Under if gates.next > 0 && self.phases.is_empty() && self.is_quiet() => {
-                self.phase_end = None;
-                self.come_to_gate()
+            Place::Under => {
+                let is_begun = gates.next > 0 || self.is_stopping;
+                let is_over = is_begun && self.phases.is_empty() && self.is_quiet();
+                if is_over {
+                    self.phase_end = None;
+                }
+                is_over && self.come_to_gate()
             }
-            Place::Under => false,
+        }
+    }
+
+    /// No phase begins any more: the next gate is the last, if the run does not stand at that already. To be called while the phases
+    /// that are to come are known.
+    pub(super) fn come_to_last_gate_next(&mut self) {
+        let is_there = self.phases.is_empty();
+        if let Some(gates) = &mut self.gates
+            && gates.is_before_end()
+            && !(is_there && gates.is_closed())
+        {
+            gates.place = Place::Under;
+        }
+    }
+
+    /// Stops at the last gate although not all is over.
+    pub(super) fn come_to_gate_at_once(&mut self) {
+        if let Some(gates) = &mut self.gates
+            && gates.place == Place::Under
+        {
+            gates.place = Place::Come;
         }
     }
 

@@ -70,6 +70,67 @@ fn a_plain_echo_request_is_answered_without_a_clock_and_nothing_else_is() {
 }
 
 #[test]
+fn a_run_that_is_stopped_comes_to_its_last_gate_when_its_own_pings_are_over() {
+    let at = Instant::from_nanos;
+    for is_answered in [true, false] {
+        let mut plan = Experiment::of_vms(2).unwrap();
+        plan.lab.neighbours = Neighbours::Static;
+        plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        let hypervisor = lab.hypervisor();
+        let mut buffer = vec![0; 2048];
+        let last_sent = |hypervisor: &mut Hypervisor<_>, now, buffer: &mut Vec<u8>| {
+            let steps = std::iter::from_fn(|| hypervisor.next_step(now, buffer));
+            let sent = steps.filter_map(|step| match step {
+                Step::Send(outgoing) => Some(outgoing),
+                Step::Quiet => None,
+            });
+            sent.last()
+        };
+        hypervisor.stop_at_gates();
+        let phase = Phase::counted(0..1, Pacing::Interval(Duration::from_secs(1)), 9);
+        hypervisor.start(Instant::ZERO, vec![phase.clone(), phase]);
+        last_sent(hypervisor, Instant::ZERO, &mut buffer);
+        assert_eq!(hypervisor.take_gate(), Some((0, true)));
+        hypervisor.open_gate(Instant::ZERO);
+        let request = last_sent(hypervisor, Instant::ZERO, &mut buffer).expect("a ping is due");
+        hypervisor.stamp(&request, Instant::ZERO, &mut buffer);
+        hypervisor.stop(at(1));
+        let mut frame = buffer.clone();
+        last_sent(hypervisor, at(2), &mut buffer);
+        assert_eq!(
+            (hypervisor.take_gate(), hypervisor.is_done()),
+            (None, false)
+        );
+        if is_answered {
+            let mut now = LazyNow::new(at(3));
+            let answer = hypervisor.receive(&mut now, VmId(1), &mut frame, request.length);
+            let answer = answer.expect("an answer to a plain request");
+            hypervisor.receive(&mut now, VmId(0), &mut frame, answer.length);
+            last_sent(hypervisor, at(4), &mut buffer);
+        } else {
+            hypervisor.give_up(at(4));
+        }
+        // The second phase does not begin any more.
+        assert_eq!(hypervisor.take_gate(), Some((1, false)));
+        // It answers others there.
+        assert!(hypervisor.has_gates() && !hypervisor.is_done());
+        hypervisor.open_gate(at(5));
+        last_sent(hypervisor, at(6), &mut buffer);
+        assert!(hypervisor.is_done());
+        let totals = hypervisor.recorder().totals();
+        assert_eq!(
+            (totals.received, totals.lost),
+            match is_answered {
+                true => (1, 0),
+                false => (0, 1),
+            }
+        );
+    }
+}
+
+#[test]
 fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
     let at = Instant::from_nanos;
     for (from, across, is_one_way) in [(5, 1, false), (20, 0, false), (5, 1, true), (20, 0, true)] {

@@ -19,8 +19,8 @@ use crate::ranks::seal::Secret;
 use crate::ranks::{Event, Gate, Identity, Leader, PeerId};
 use crate::reactor::{Reactor, Source, Sources};
 use crate::system::{
-    ClientSocket, MeetingListener, PollHandle, SECRET_VARIABLE, SystemError, host_name,
-    read_token_or,
+    ClientSocket, MeetingListener, NO_SECRET, PollHandle, SECRET_EXPECTED, SystemError, host_name,
+    read_secret,
 };
 use crate::time::{Clock, Instant, MonotonicClock};
 
@@ -36,6 +36,8 @@ pub(super) struct Meeting {
     open: VecDeque<(Gate, Instant)>,
     /// Another rank has ended the run.
     is_stopped: bool,
+    /// The others were told that this one does.
+    tells_stop: bool,
     /// The reason why the run ends before its time, if something failed.
     failed: Option<String>,
     is_delivered: bool,
@@ -66,13 +68,10 @@ impl Meeting {
             address,
             secret_file,
         } = meet;
-        let token = read_token_or(secret_file.as_deref(), SECRET_VARIABLE)?;
+        let token = read_secret(secret_file.as_deref())?;
         if token.is_none() && !address.is_local() {
             let operation = format!("meet other ranks at {address}");
-            let why = "others of the network reach it, and there is no secret";
-            return Err(SystemError::refused(operation, why).advise(format!(
-                "expected --meet-secret-file FILE, or a secret in the environment variable {SECRET_VARIABLE}"
-            )));
+            return Err(SystemError::refused(operation, NO_SECRET).advise(SECRET_EXPECTED));
         }
         let secret = Secret::from(
             token
@@ -108,6 +107,7 @@ impl Meeting {
             has_met: false,
             open: VecDeque::new(),
             is_stopped: false,
+            tells_stop: false,
             failed: None,
             is_delivered: false,
             gathering: None,
@@ -211,13 +211,13 @@ impl Meeting {
         }
     }
 
-    /// Tells the others that the run ends here.
-    fn stop(&mut self) {
+    /// Tells the others that the run ends here, and rank 0 why if something has failed.
+    fn stop(&mut self, why: Option<&str>) {
         match &mut self.side {
             Side::First(leader, ..) => leader.stop(),
             Side::Other(connecting) => {
                 if let Some((member, _)) = &mut connecting.connected {
-                    member.stop();
+                    member.stop(why);
                 }
             }
         }
@@ -256,10 +256,10 @@ impl Meeting {
                 return Err(LabError::Ranks(why));
             }
             if reactor.is_to_stop()? {
-                self.stop();
+                self.stop(None);
                 self.look_after()?;
                 return Err(LabError::Ranks(
-                    "a signal came before there was a lab".to_owned(),
+                    "this rank was told to end before there was a lab".to_owned(),
                 ));
             }
             reactor.wait_for_ranks(self.timeout())?;

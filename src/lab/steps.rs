@@ -304,7 +304,7 @@ where
             (None, Some(end)) => Ok(end),
             (None, None) => self.run_and_serve(until),
         };
-        self.tell_end(ended.as_ref().ok().copied());
+        self.tell_end(&ended);
         if self.plan.is_simulated && self.plan.stays && matches!(ended, Ok(End::Done)) {
             ended = self.serve_after_run().map(|()| End::Done);
         }

@@ -99,6 +99,16 @@ struct Other {
     is_gone: bool,
 }
 
+impl Other {
+    /// Its host as words behind its number, if it is known.
+    fn place(&self) -> String {
+        match self.host.as_str() {
+            "" => String::new(),
+            host => format!(" on {host}"),
+        }
+    }
+}
+
 /// What a rank has measured, and what is known of it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Delivery {
@@ -251,10 +261,7 @@ impl Leader {
                 ["", phase] | [phase, _] => format!("in {phase}"),
             },
         };
-        let host = match other.host.as_str() {
-            "" => String::new(),
-            host => format!(" on {host}"),
-        };
+        let host = other.place();
         let number = index + 1;
         self.fail(format!("rank {number}{host} is gone {place}: {why}"));
     }
@@ -338,7 +345,13 @@ impl Leader {
                 self.open(now);
             }
             Message::Alive { phase } => other.phase = escaped(&phase),
-            Message::Stop { .. } => {
+            Message::Stop { why: Some(why) } => {
+                let host = other.place();
+                let number = index + 1;
+                let why = escaped(&why);
+                self.fail(format!("rank {number}{host} has ended the run: {why}"));
+            }
+            Message::Stop { why: None } => {
                 if !std::mem::replace(&mut self.is_stopped, true) {
                     self.say_all(&Message::Stop { why: None });
                     self.events.push_back(Event::Stop { why: None });
@@ -372,11 +385,14 @@ impl Leader {
 
     /// Opens the gate that all have come to, if there is one.
     fn open(&mut self, now: Instant) {
-        let Some(gate) = self.own.filter(|_| !self.is_stopped) else {
+        // A run that was told to end has the last gate left, behind which nobody answers the pings of others any more.
+        let is_left = |gate: &Gate| !self.is_stopped || *gate == Gate::End;
+        let Some(gate) = self.own.filter(is_left) else {
             return;
         };
         let is_new = self.opened.is_none_or(|opened| opened < gate);
-        if !is_new || self.ranks.iter().any(|other| other.gate != Some(gate)) {
+        let is_here = |other: &Other| other.gate == Some(gate) || other.is_gone;
+        if !is_new || !self.ranks.iter().all(is_here) {
             return;
         }
         self.opened = Some(gate);

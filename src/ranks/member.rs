@@ -262,9 +262,10 @@ impl Member {
         }
     }
 
-    /// Tells the others to stop.
-    pub fn stop(&mut self) {
-        self.say(&Message::Stop { why: None });
+    /// Tells the others to stop, and why if something has failed here.
+    pub fn stop(&mut self, why: Option<&str>) {
+        let why = why.map(str::to_owned);
+        self.say(&Message::Stop { why });
     }
 
     /// Sends what this rank has measured.

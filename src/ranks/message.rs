@@ -17,7 +17,7 @@ pub enum Gate {
     Labs,
     /// The phase with that number begins.
     Phase(u32),
-    /// The last phase is over.
+    /// The last phase is over, or the run was stopped and the pings of the rank are.
     End,
 }
 

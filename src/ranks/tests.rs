@@ -228,7 +228,7 @@ fn a_stop_of_one_rank_is_one_of_all() {
         meeting.take();
         match stopped {
             0 => meeting.leader.stop(),
-            number => meeting.members[number - 1].1.stop(),
+            number => meeting.members[number - 1].1.stop(None),
         }
         meeting.run();
         let (own, others) = meeting.take();
@@ -241,6 +241,63 @@ fn a_stop_of_one_rank_is_one_of_all() {
         );
         assert!(others.iter().all(|events| events.len() == 1), "{others:?}");
     }
+}
+
+#[test]
+fn a_run_that_is_stopped_has_the_last_gate_left_and_waits_there_for_who_is_not_gone() {
+    for is_third_gone in [false, true] {
+        let mut meeting = Meeting::new(3, usize::MAX);
+        meeting.run();
+        meeting.arrive(Gate::Labs);
+        // The first rank waits for a phase, the second is told to end, the third is in the run.
+        meeting.leader.arrive(meeting.now, Gate::Phase(0), PATIENCE);
+        meeting.members[0].1.stop(None);
+        meeting.members[0]
+            .1
+            .arrive(meeting.now, Gate::End, PATIENCE);
+        meeting.run();
+        meeting.take();
+        meeting.leader.arrive(meeting.now, Gate::End, PATIENCE);
+        meeting.run();
+        assert_eq!(meeting.take(), (vec![], vec![vec![]; 2]), "one has pings");
+        match is_third_gone {
+            true => {
+                let peer = meeting.members[1].0.take().unwrap();
+                meeting.leader.handle_end(peer);
+                meeting.pass_time(0);
+            }
+            false => {
+                let third = &mut meeting.members[1].1;
+                third.arrive(meeting.now, Gate::Phase(0), PATIENCE);
+                third.arrive(meeting.now, Gate::End, PATIENCE);
+            }
+        }
+        meeting.run();
+        let (own, others) = meeting.take();
+        let is_open = |events: &[Event]| {
+            let open = events.iter().filter_map(|event| match event {
+                Event::Open { gate, .. } => Some(*gate),
+                _ => None,
+            });
+            open.collect::<Vec<_>>() == [Gate::End]
+        };
+        assert!(is_open(&own) && is_open(&others[0]), "{own:?} {others:?}");
+        assert_eq!(is_open(&others[1]), !is_third_gone, "{others:?}");
+    }
+}
+
+#[test]
+fn a_rank_that_has_failed_is_named_with_the_reason() {
+    let mut meeting = Meeting::new(3, usize::MAX);
+    meeting.run();
+    meeting.arrive(Gate::Labs);
+    meeting.take();
+    meeting.members[1].1.stop(Some("add tap7: no\nroom"));
+    meeting.run();
+    let (own, others) = meeting.take();
+    let why = "rank 2 on host2 has ended the run: add tap7: no\\nroom".to_owned();
+    assert_eq!(own, [Event::Failed(why.clone())]);
+    assert_eq!(others[0], [Event::Stop { why: Some(why) }]);
 }
 
 #[test]

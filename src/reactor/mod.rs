@@ -55,7 +55,7 @@ const EVENTS: usize = 1024;
 /// Maximum number of consecutive turns that send nothing because TAPs still hold frames: enough to empty a queue of the
 /// kernel's default length, so that a flood from outside does not silence the VMs.
 const MOST_DEFERRED: u32 = 16;
-/// The time for which outstanding pings are waited for after a signal.
+/// The time for which outstanding pings are waited for after a signal; those of other ranks for as long again.
 pub const LAST_WAIT: Duration = Duration::from_secs(1);
 /// A signal that follows the first one within this time is a duplicate: `timeout(1)` signals its child and then the
 /// child's process group.
@@ -165,6 +165,8 @@ struct Ending {
     since: Instant,
     /// End of the wait for outstanding pings.
     until: Instant,
+    /// No other wait comes behind it.
+    is_last: bool,
 }
 
 impl Reactor {
@@ -291,7 +293,8 @@ impl Reactor {
 
     /// Runs turns until the last phase is over and every ping is finished, until `until`, or until a signal arrives or the run
     /// is stopped by a command. After these two, outstanding pings are waited for, for [`LAST_WAIT`] or until a further
-    /// signal; those left count as lost. Without flows the VMs only answer. Called again, it goes on where it was.
+    /// signal; those left count as lost. A run that stops at gates then answers the pings of others until the last gate is open,
+    /// for as long again at most. Without flows the VMs only answer. Called again, it goes on where it was.
     ///
     /// # Errors
     /// If the poll or the timer fails, or a VM can't start or stop. The measurements so far remain in the hypervisor.
@@ -316,6 +319,10 @@ impl Reactor {
         self.handle_signal(hypervisor, now);
         loop {
             match self.ending {
+                Some(end) if end.until <= now && !end.is_last && hypervisor.has_gates() => {
+                    hypervisor.give_up(now);
+                    self.ending = Some(end.prolonged());
+                }
                 Some(end) if hypervisor.is_done() || end.until <= now => {
                     hypervisor.give_up(now);
                     self.ending = None;
@@ -352,6 +359,10 @@ impl Reactor {
                 Ending::new(End::Signal(signal), now)
             });
             begun.signalled(now);
+            // Other ranks are to be told at once.
+            if hypervisor.has_gates() {
+                (self.hears_ranks, self.has_news) = (true, true);
+            }
         } else if hypervisor.is_stopping() && self.ending.is_none() {
             self.ending = Some(Ending::new(End::Stopped, now));
         }
@@ -524,13 +535,23 @@ impl Ending {
             by,
             since: now,
             until: now + LAST_WAIT,
+            is_last: false,
+        }
+    }
+
+    /// The same, with the wait for others behind that for the own pings.
+    fn prolonged(self) -> Ending {
+        Ending {
+            until: self.until + LAST_WAIT,
+            is_last: true,
+            ..self
         }
     }
 
     /// Handles a signal at `now`, the first one or a further one.
     fn signalled(&mut self, now: Instant) {
         if now - self.since >= SAME_WISH {
-            self.until = now;
+            (self.until, self.is_last) = (now, true);
         }
     }
 }
@@ -546,6 +567,12 @@ mod tests {
             let mut ending = Ending::new(End::Signal(Signal::SIGINT), at(0));
             ending.signalled(at(further));
             assert_eq!(ending.until, at(until), "{further}");
+            assert_eq!(ending.is_last, until == further, "{further}");
+            // Of a wait for others, too.
+            let mut prolonged = Ending::new(End::Signal(Signal::SIGINT), at(0)).prolonged();
+            assert_eq!(prolonged.until, at(2_000));
+            prolonged.signalled(at(1_000 + further));
+            assert_eq!(prolonged.until, at(1_000 + further));
         }
     }
 }

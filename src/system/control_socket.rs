@@ -52,7 +52,15 @@ impl ControlSocket {
     /// If the path is too long for a socket, its folder is missing, or something is there already: another run's socket, or
     /// anything but a socket.
     pub fn bind(path: &Path) -> Result<ControlSocket, SystemError> {
-        let operation = || format!("create the control socket {}", path.display());
+        ControlSocket::bind_to(path, "create the control socket")
+    }
+
+    /// The same for another purpose: `operation` is what is done with the path, in the words of errors.
+    ///
+    /// # Errors
+    /// As [`ControlSocket::bind`].
+    pub(super) fn bind_to(path: &Path, operation: &str) -> Result<ControlSocket, SystemError> {
+        let operation = || format!("{operation} {}", path.display());
         let refuse = |error: io::Error| match error.kind() {
             // The standard library's words for a path that the kernel has no room for (sun_path).
             io::ErrorKind::InvalidInput => SystemError::refused(

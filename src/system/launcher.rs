@@ -21,14 +21,22 @@ use nix::unistd::{Pid, getppid};
 use super::error::SystemError;
 use super::namespace::enter_private;
 use super::signals::stop_signals;
-use crate::time::{Clock, Instant, MonotonicClock};
+use crate::time::{Clock, Instant, MonotonicClock, earliest};
 
 /// The environment variable by which a launcher tells a rank its place: rank, process of the launcher, meeting point. Hooks do
 /// not get it.
 pub const RANK_VARIABLE: &str = "TAP_REACTOR_CORES_RANK";
 /// The one that has the secret of ranks. Hooks do not get it.
 pub const SECRET_VARIABLE: &str = "TAP_REACTOR_MEET_SECRET";
+/// Why ranks can't meet at an address that others reach without a secret, …
+pub const NO_SECRET: &str = "others of the network reach it, and there is no secret";
+/// … and what is expected.
+pub const SECRET_EXPECTED: &str = "expected --meet-secret-file FILE, or a secret in the environment variable \
+                                   TAP_REACTOR_MEET_SECRET";
 
+/// How long ranks have to notice that one of them is gone. They do so at once where they have met; else nobody comes any more for
+/// whom they wait.
+const NOTICE: Duration = Duration::from_secs(1);
 /// How long ranks have to end by themselves after the first has ended before its time.
 const GRACE: Duration = Duration::from_secs(45);
 /// How long they have after they were told to.
@@ -135,7 +143,7 @@ impl Crew {
     }
 
     /// Waits until all ranks have ended, and returns how. `early` is told of each that ends in another way than by exiting with
-    /// 0 or 1; the others are told to end then.
+    /// 0 or 1; the others are told to end then, if they do not notice it.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -147,6 +155,8 @@ impl Crew {
         // The next thing to do to those that do not end.
         let mut deadline: Option<(Instant, Signal)> = None;
         let mut is_cut_off = false;
+        // When the others are told to end that do not by themselves.
+        let mut told_at: Option<Instant> = None;
         loop {
             for (rank, member) in self.ranks.iter_mut().enumerate() {
                 if member.status.is_none()
@@ -166,9 +176,9 @@ impl Crew {
                 }
             }
             if std::mem::take(&mut is_cut_off) {
-                // The others may wait for it at the meeting point.
-                self.signal(Signal::SIGTERM);
-                deadline = Some((MonotonicClock.now() + GRACE, Signal::SIGKILL));
+                let now = MonotonicClock.now();
+                told_at.get_or_insert(now + NOTICE);
+                deadline = Some((now + GRACE, Signal::SIGKILL));
             }
             let statuses: Option<Vec<ExitStatus>> =
                 self.ranks.iter().map(|member| member.status).collect();
@@ -176,11 +186,16 @@ impl Crew {
                 return Ok(statuses);
             }
             let now = MonotonicClock.now();
+            if told_at.take_if(|at| *at <= now).is_some() {
+                // They may wait for it at the meeting point.
+                self.signal(Signal::SIGTERM);
+            }
             if let Some((_, signal)) = deadline.filter(|(at, _)| *at <= now) {
                 self.signal(signal);
                 deadline = Some((now + LAST_GRACE, Signal::SIGKILL));
             }
-            let left = deadline.map(|(at, _)| TimeSpec::from_duration(at - now));
+            let next = earliest(told_at, deadline.map(|(at, _)| at));
+            let left = next.map(|at| TimeSpec::from_duration(at - now));
             let mut ready = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             match ppoll(&mut ready, left, None) {
                 Ok(_) | Err(Errno::EINTR) => {}

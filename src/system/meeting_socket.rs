@@ -1,12 +1,14 @@
 //! The sockets by which ranks meet: Unix and TCP. All are made before the process enters its lab's namespace.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -16,6 +18,7 @@ use nix::sys::socket::{
 use nix::unistd::geteuid;
 
 use super::client_socket::{ClientSocket, Peer};
+use super::control_socket::ControlSocket;
 use super::error::SystemError;
 use super::listener::Listener;
 use crate::control::{ControlAddress, is_loopback};
@@ -78,6 +81,37 @@ impl MeetingAddress {
         }
     }
 
+    /// Checks that a path can be that of a socket: a folder that is there, and nothing else in its place.
+    ///
+    /// # Errors
+    /// What is wrong, and what is expected.
+    pub fn check(&self) -> Result<(), String> {
+        let MeetingAddress::Path(path) = self else {
+            return Ok(());
+        };
+        if self.unix().is_err() {
+            return Err(
+                "expected a path of at most 107 bytes, as the kernel has it for sockets".to_owned(),
+            );
+        }
+        let expected = "expected the path of a socket, which rank 0 makes";
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => Ok(()),
+            Ok(_) => Err(format!("something is there that is no socket; {expected}")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+                match folder.is_none_or(Path::is_dir) {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "its folder is not there; {expected}, in a folder that is there"
+                    )),
+                }
+            }
+            // The kernel says the rest when it is used.
+            Err(_) => Ok(()),
+        }
+    }
+
     fn unix(&self) -> io::Result<UnixAddress> {
         match self {
             MeetingAddress::Name(name) => UnixAddress::from_abstract_name(name),
@@ -136,10 +170,15 @@ impl MeetingListener {
                 let refuse = |error| SystemError::io(format!("listen at {address}"), &error);
                 return bound.map(MeetingListener::Name).map_err(refuse);
             }
-            MeetingAddress::Path(path) => ControlAddress::Path(path.clone()),
-            MeetingAddress::Tcp(address) => ControlAddress::Tcp(*address),
+            MeetingAddress::Path(path) => {
+                ControlSocket::bind_to(path, "listen at the meeting point").map(Listener::Unix)
+            }
+            MeetingAddress::Tcp(address) => {
+                Listener::bind(&ControlAddress::Tcp(*address)).map_err(of_meeting_point)
+            }
         };
-        Listener::bind(&other).map(MeetingListener::Other)
+        let named = other.map_err(|error| error.asked_for_by("--meet"));
+        named.map(MeetingListener::Other)
     }
 
     /// Returns the next peer that has connected, `None` if there is none. Other users of a Unix socket are not served.
@@ -163,6 +202,16 @@ impl MeetingListener {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What is to be done about a port that all ranks have to know beforehand.
+fn of_meeting_point(error: SystemError) -> SystemError {
+    match error.errno() {
+        Some(Errno::EADDRINUSE) => error.advise("expected another port, the same at all ranks"),
+        Some(Errno::EADDRNOTAVAIL) => error.advise("expected an address of the host of rank 0"),
+        Some(Errno::EACCES) => error.advise("expected a port from 1024 on"),
+        _ => error,
     }
 }
 
@@ -219,6 +268,60 @@ mod tests {
         }
         assert!(MeetingAddress::find("127.0.0.1:7").unwrap().is_local());
         assert!(!MeetingAddress::find("192.0.2.1:7").unwrap().is_local());
+    }
+
+    #[test]
+    fn a_path_is_checked_before_it_is_used_and_named_as_the_meeting_point() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = folder.path().join(name);
+            MeetingAddress::find(path.to_str().unwrap()).unwrap()
+        };
+        fs::write(folder.path().join("file"), "").unwrap();
+        let _listener = MeetingListener::bind(&at("socket")).unwrap();
+        for (name, expected) in [
+            ("socket", None),
+            ("new", None),
+            (
+                "file",
+                Some("something is there that is no socket; expected the path of a socket"),
+            ),
+            (
+                ".",
+                Some("something is there that is no socket; expected the path of a socket"),
+            ),
+            (
+                "nowhere/new",
+                Some("its folder is not there; expected the path of a socket"),
+            ),
+            ("file/new", None),
+            (
+                &"x".repeat(108),
+                Some("expected a path of at most 107 bytes"),
+            ),
+        ] {
+            match (at(name).check(), expected) {
+                (Ok(()), None) => {}
+                (Err(why), Some(words)) => assert!(why.starts_with(words), "{name}: {why}"),
+                (found, _) => panic!("{name}: {found:?}"),
+            }
+        }
+        let error = MeetingListener::bind(&at("socket"))
+            .unwrap_err()
+            .to_string();
+        let expected = format!(
+            "--meet: listen at the meeting point {}: another process",
+            at("socket")
+        );
+        assert!(error.starts_with(&expected), "{error}");
+        let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let used = MeetingAddress::Tcp(used.local_addr().unwrap());
+        let _holder = MeetingListener::bind(&used);
+        let error = MeetingListener::bind(&used).unwrap_err().to_string();
+        assert!(
+            error.ends_with("; expected another port, the same at all ranks"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub use vlan_table::VlanFiltering;
 pub use kernel_wait::KernelWait;
 #[doc(hidden)]
 pub use launcher::{
-    Crew, RANK_VARIABLE, SECRET_VARIABLE, begin_rank, enter_shared_namespace, processors,
+    Crew, NO_SECRET, RANK_VARIABLE, SECRET_EXPECTED, SECRET_VARIABLE, begin_rank,
+    enter_shared_namespace, processors,
 };
 #[doc(hidden)]
 pub use meeting_socket::nonce;
@@ -101,7 +102,7 @@ pub use stream::{Stream, has_room};
 #[doc(hidden)]
 pub use terminal::{DisplaySignals, Keys, Woken, end_by, terminal_size};
 #[doc(hidden)]
-pub use token::{read_token, read_token_or};
+pub use token::{read_secret, read_token};
 #[doc(hidden)]
 pub use transcript::Transcript;
 

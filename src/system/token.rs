@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
 use super::error::SystemError;
+use super::launcher::SECRET_VARIABLE;
 use crate::control::{LONGEST_TOKEN, TOKEN_VARIABLE, Token};
 
 /// Returns the token of `file`; without one, that of the environment variable `TAP_REACTOR_TOKEN`, if it has any.
@@ -19,28 +20,31 @@ use crate::control::{LONGEST_TOKEN, TOKEN_VARIABLE, Token};
 /// If the file can't be read or is none, or another user than this one or root may read or change it; if what is found is no
 /// token.
 pub fn read_token(file: Option<&Path>) -> Result<Option<Token>, SystemError> {
-    read_token_or(file, TOKEN_VARIABLE)
+    read("token", file, TOKEN_VARIABLE)
 }
 
-/// The same, but without a file that of the environment variable `variable`.
+/// Returns the secret of ranks, which has the form of a token, of `file`; without one, that of the environment variable
+/// `TAP_REACTOR_MEET_SECRET`, if it has any.
 ///
 /// # Errors
 /// As [`read_token`].
-pub fn read_token_or(
-    file: Option<&Path>,
-    variable: &'static str,
-) -> Result<Option<Token>, SystemError> {
+pub fn read_secret(file: Option<&Path>) -> Result<Option<Token>, SystemError> {
+    read("secret", file, SECRET_VARIABLE)
+}
+
+/// Reads `what` there is.
+fn read(what: &str, file: Option<&Path>, variable: &str) -> Result<Option<Token>, SystemError> {
     match file {
-        Some(file) => token_of_file(file).map(Some),
+        Some(file) => token_of_file(what, file).map(Some),
         None => {
             let text = env::var_os(variable).map(|text| text.into_encoded_bytes());
-            token_of_variable(variable, text)
+            token_of_variable(what, variable, text)
         }
     }
 }
 
-fn token_of_file(path: &Path) -> Result<Token, SystemError> {
-    let operation = || format!("read the token in {}", path.display());
+fn token_of_file(what: &str, path: &Path) -> Result<Token, SystemError> {
+    let operation = || format!("read the {what} in {}", path.display());
     let refuse = |error| SystemError::io(operation(), &error);
     // To open a FIFO would wait for its writer.
     let mut options = OpenOptions::new();
@@ -75,9 +79,14 @@ fn token_of_file(path: &Path) -> Result<Token, SystemError> {
 }
 
 /// Reads the token of the variable; an empty one is none.
-fn token_of_variable(variable: &str, text: Option<Vec<u8>>) -> Result<Option<Token>, SystemError> {
+fn token_of_variable(
+    what: &str,
+    variable: &str,
+    text: Option<Vec<u8>>,
+) -> Result<Option<Token>, SystemError> {
     let text = text.filter(|text| !text.is_empty());
-    text.map(|text| token(&text).ok_or_else(|| wrong(format!("read the token in {variable}"))))
+    let refused = || wrong(format!("read the {what} in {variable}"));
+    text.map(|text| token(&text).ok_or_else(refused))
         .transpose()
 }
 
@@ -184,14 +193,24 @@ mod tests {
             (Some(TOKEN), TOKEN.parse().ok()),
         ] {
             let text = text.map(|text| text.as_bytes().to_vec());
-            assert_eq!(token_of_variable(TOKEN_VARIABLE, text).unwrap(), expected);
+            let found = token_of_variable("token", TOKEN_VARIABLE, text);
+            assert_eq!(found.unwrap(), expected);
         }
-        let error = token_of_variable(TOKEN_VARIABLE, Some(b"short".to_vec()))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("read the token in TAP_REACTOR_TOKEN: expected 16 "),
-            "{error}"
-        );
+        for (what, variable, expected) in [
+            (
+                "token",
+                TOKEN_VARIABLE,
+                "read the token in TAP_REACTOR_TOKEN: expected 16 ",
+            ),
+            (
+                "secret",
+                SECRET_VARIABLE,
+                "read the secret in TAP_REACTOR_MEET_SECRET: expected 16 ",
+            ),
+        ] {
+            let error = token_of_variable(what, variable, Some(b"short".to_vec()));
+            let error = error.unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 }

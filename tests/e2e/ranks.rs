@@ -272,6 +272,28 @@ fn ranks_of_one_machine_have_a_core_each_and_end_with_one_signal_to_all() {
 }
 
 #[test]
+fn a_signal_to_one_rank_ends_all_and_no_ping_that_is_on_its_way_is_lost() {
+    let lab = Lab::new();
+    // All are held for long on their way, so that some are on theirs whenever the signal comes; the first rank has those that
+    // the other one's VMs answer, and the other way round.
+    let words = "--cores 2 --netns host --vms 4 --ping mesh --interval 5ms --resolve static --timeout 5s --json \
+                 --impair all:out:delay=150ms";
+    for (victim, signal) in [(0, Signal::SIGTERM), (1, Signal::SIGINT)] {
+        let mut run = lab.start_tap_reactor(words);
+        lab.wait_until_vm_sent(&mut run, "tap3", 100);
+        let ranks = wait_for_ranks(&mut run, 2);
+        kill(ranks[victim], signal).expect("a rank");
+        let run = run.wait();
+        let report = run.json();
+        let [sent, received, lost] =
+            ["sent", "received", "lost"].map(|name| number(&report, &format!("/totals/{name}")));
+        assert_eq!((received, lost), (sent, 0), "rank {victim}: {}", run.stderr);
+        assert_eq!(rows(&report), [0, 1]);
+        assert_eq!(lab.link_names(), [""; 0]);
+    }
+}
+
+#[test]
 fn the_lab_of_ranks_is_in_the_namespace_that_was_chosen_and_goes_with_them() {
     let lab = Lab::new();
     let name = format!("trt-ranks-{}", std::process::id());
@@ -357,15 +379,55 @@ fn what_several_cores_cannot_do_is_refused_before_anything_is_started() {
             "vm1 of rank 0 pings vm2 of rank 1",
         ),
     ]);
-    let run = lab
-        .tap_reactor("--rank 0/2 --meet 10.99.0.1:9 --vms 4 --ping pairs")
-        .expect_status(3);
-    assert!(
-        run.stderr
-            .contains("there is no secret; expected --meet-secret-file"),
-        "{}",
-        run.stderr
-    );
+}
+
+#[test]
+fn a_secret_or_a_meeting_point_that_can_not_be_is_refused_by_its_name() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for (name, text, mode) in [
+        ("short", "short", 0o600),
+        ("open", "0123456789abcdef", 0o644),
+        ("good", "0123456789abcdef", 0o600),
+    ] {
+        std::fs::write(path(name), text).expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path(name), mode).expect("a mode");
+    }
+    let secret = |name: &str| {
+        format!(
+            "--rank 0/2 --meet 127.0.0.1:9 --meet-secret-file {}",
+            path(name)
+        )
+    };
+    let of_secret = |name: &str, why: &str| {
+        let path = path(name);
+        format!("--meet-secret-file {path}: read the secret in {path}: {why}")
+    };
+    let cases = [
+        (secret("short"), of_secret("short", "expected 16 to 4096 letters")),
+        (secret("open"), of_secret("open", "others may use it (mode 0644)")),
+        (secret("none"), of_secret("none", "No such file or directory (ENOENT)")),
+        (
+            "--rank 1/2 --meet 10.99.0.1:9".to_owned(),
+            "--meet 10.99.0.1:9: others of the network reach it, and there is no secret; expected --meet-secret-file FILE, or"
+                .to_owned(),
+        ),
+        (
+            format!("--rank 0/2 --meet {}", path("good")),
+            format!("--meet {}: something is there that is no socket; expected", path("good")),
+        ),
+        (
+            format!("--rank 1/2 --meet {}", path("no/dir")),
+            format!("--meet {}: its folder is not there; expected", path("no/dir")),
+        ),
+    ];
+    let cases: Vec<(&str, &str)> = cases
+        .iter()
+        .map(|(words, expected)| (words.as_str(), expected.as_str()))
+        .collect();
+    lab.expect_refusals(&cases);
 }
 
 #[test]
@@ -648,8 +710,17 @@ fn a_rank_that_is_killed_is_named_with_its_phase_and_the_report_of_the_others_is
             _ => " is gone in the run: its connection has ended\n",
         };
         assert!(run.stderr.contains(expected), "{}", run.stderr);
+        // Nobody has sent one, and what was in the queues of its TAPs has gone with it.
+        assert!(!run.stderr.contains("SIGTERM"), "{}", run.stderr);
         let report = run.json();
         assert!(number(&report, "/totals/received") > 20, "{report}");
+        let losses = report["losses"].as_array().into_iter().flatten();
+        let causes: HashSet<&str> = losses.filter_map(|row| row["cause"].as_str()).collect();
+        assert!(
+            causes.iter().all(|cause| *cause == "absent"),
+            "{}",
+            report["losses"]
+        );
         lab.run(&[TAP_REACTOR, "clean"]).expect_status(0);
         assert_eq!(lab.link_names(), [""; 0]);
     }

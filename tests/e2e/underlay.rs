@@ -248,9 +248,34 @@ fn a_tunnel_that_carries_nothing_is_told_before_the_first_ping() {
                     --underlay at all ranks, and UDP port 4789 open between their hosts";
     assert!(other.stderr.contains(expected), "{}", other.stderr);
     let first = first.expect_status(1);
+    // Rank 0 may hear of the other, and tells why that has ended.
+    let named = first.stderr.contains("rank 1 on ")
+        && first
+            .stderr
+            .contains(" has ended the run: reach the lab of rank 0 ");
+    assert!(named, "{}", first.stderr);
     assert_eq!(number(&first.json(), "/totals/sent"), 0);
     for host in &hosts.all {
         assert_eq!(host.link_names(), ["eth0"]);
+    }
+}
+
+#[test]
+fn a_rank_whose_host_is_none_of_the_peers_is_refused_at_once() {
+    let hosts = Hosts::new();
+    let words = "--meet /tmp/nobody-comes --vms 4 --ping ring --count 10 --underlay vxlan:42";
+    for (rank, peers, others) in [
+        (1, "192.0.2.1,192.0.2.7", "192.0.2.1, 192.0.2.7"),
+        (0, "192.0.2.2", "192.0.2.2"),
+        (1, "2001:db8::1", "2001:db8::1"),
+    ] {
+        let words = format!("--rank {rank}/2 {words},{peers}");
+        let run = hosts.all[rank].tap_reactor(&words).expect_status(2);
+        let expected = format!(
+            "tap-reactor: --underlay: none of the peers {others} is this host; expected the same peers at all ranks, with an \
+             address of the host of each, this one's too\n"
+        );
+        assert_eq!(run.stderr, expected);
     }
 }
 

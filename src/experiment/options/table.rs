@@ -140,7 +140,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .details(
             "The VMs are divided among the processes, which share one lab: rank R of N has vmI for I from R·n/N to before \
              (R+1)·n/N of n VMs. Flows within one process are as fast as without; a flow to a VM of another costs more. Not \
-             with --fabric sim or xdp.",
+             with --fabric sim.",
         ),
     value("rank", "auto|R/N", Text)
         .place(Lab, CommandLine)

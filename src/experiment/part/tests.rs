@@ -129,6 +129,16 @@ fn what_ranks_cannot_divide_is_refused_with_the_reason() {
             "--trace cannot be used",
         ),
         (
+            "ping = 'ring'\nverbose = true",
+            Some(First),
+            "--verbose cannot be used with several ranks: each rank would write to standard error; expected --trace",
+        ),
+        (
+            "ping = 'ring'\ncount-floods = true",
+            Some(First),
+            "--count-floods cannot be used with several ranks: a flooded frame has copies in all of them",
+        ),
+        (
             "ping = 'ring'\nmetrics = '127.0.0.1:0'",
             Some(First),
             "--control and --metrics cannot be used",

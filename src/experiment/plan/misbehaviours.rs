@@ -33,7 +33,7 @@ pub(super) fn misbehaviours(
     let mut planned: Vec<PlannedMisbehaviour> = Vec::new();
     for setting in settings.meant("misbehave") {
         if let Some(ramp) = settings.get("ramp") {
-            return Err(ramp.error("cannot be used in a phase with misbehave"));
+            return Err(super::phases::no_ramp(ramp, "misbehave"));
         }
         let further = misbehaviour(setting, duration, context)?;
         for each in further {
@@ -493,7 +493,8 @@ mod tests {
             ),
             (
                 "misbehave = 'vm4:silent'\nramp = '1:5:2'",
-                "cannot be used in a phase with misbehave",
+                "ramp = 1:5:2: cannot be used in a phase with misbehave, because each of its steps is a phase of its own; expected \
+                 a rate or an interval instead",
             ),
             (
                 "misbehave = 'vm4:silent'\nnetns = 'host'",

@@ -43,7 +43,7 @@ pub(super) fn moves(
         (None, _) => 1,
     };
     if let (Some(ramp), [_, ..]) = (settings.get("ramp"), values) {
-        return Err(ramp.error("cannot be used in a phase with move"));
+        return Err(super::phases::no_ramp(ramp, "move"));
     }
     let timeout = context.timeout;
     let mut moves = Vec::new();

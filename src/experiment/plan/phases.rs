@@ -351,6 +351,14 @@ pub(super) fn rate(setting: &Setting, text: &str) -> Result<f64, SettingError> {
     setting.rate(text, "pings", MOST_PINGS)
 }
 
+/// The error of a ramp in a phase in which VMs do something at times of their own, by the option that says so.
+pub(super) fn no_ramp(ramp: &Setting, beside: &str) -> SettingError {
+    ramp.error(format_args!(
+        "cannot be used in a phase with {beside}, because each of its steps is a phase of its own; expected a rate or an \
+         interval instead"
+    ))
+}
+
 fn ramp(setting: &Setting) -> Result<Vec<f64>, SettingError> {
     let expected = || {
         setting.error(format_args!(

@@ -943,7 +943,7 @@ fn phases_say_who_comes_up_and_who_leaves() {
         ),
         (
             phase("start = \"vm3\"\nramp = \"1:2:2\""),
-            "ramp = 1:2:2: cannot be used in a phase with start",
+            "ramp = 1:2:2: cannot be used in a phase with start, because each of its steps is a phase of its own; expected a rate",
         ),
         ("start = \"vm3\"\n".to_owned(), "unknown key \"start\""),
     ];

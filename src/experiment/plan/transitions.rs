@@ -88,7 +88,7 @@ fn phase_orders<'a>(
     for (name, change) in [("start", Change::Start), ("stop", Change::Stop)] {
         for setting in settings.all(name) {
             if let Some(ramp) = settings.get("ramp") {
-                return Err(ramp.error(format_args!("cannot be used in a phase with {name}")));
+                return Err(super::phases::no_ramp(ramp, name));
             }
             orders.push(order(setting, change, context)?);
         }

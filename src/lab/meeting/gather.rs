@@ -85,6 +85,12 @@ where
         let Some(meeting) = &mut self.meeting else {
             return Ok(None);
         };
+        if self.hypervisor.is_stopping()
+            && !meeting.is_stopped
+            && !std::mem::replace(&mut meeting.tells_stop, true)
+        {
+            meeting.stop(None);
+        }
         if let Some((number, is_phase)) = self.hypervisor.take_gate() {
             meeting.arrive(match is_phase {
                 true => Gate::Phase(number),
@@ -93,8 +99,11 @@ where
         }
         meeting.set_phase(&phase_words(&self.plan, self.hypervisor.phases_begun()));
         meeting.look_after()?;
-        while let Some((_, at)) = meeting.open.pop_front() {
-            self.hypervisor.open_gate(at);
+        while let Some((gate, at)) = meeting.open.pop_front() {
+            // One before a phase may have been opened when this rank had just been told to end.
+            if gate == Gate::End || !self.hypervisor.is_stopping() {
+                self.hypervisor.open_gate(at);
+            }
         }
         if meeting.is_stopped && !self.hypervisor.is_stopping() {
             let now = self.driver.now();
@@ -116,17 +125,22 @@ where
         }
     }
 
-    /// The run has ended at this rank as `end` says.
-    pub(in crate::lab) fn tell_end(&mut self, end: Option<End>) {
+    /// The run has ended at this rank: no ping of its own is on its way any more.
+    pub(in crate::lab) fn tell_end(&mut self, ended: &Result<End, SystemError>) {
         let phase = phase_words(&self.plan, self.hypervisor.phases_begun());
-        if let Some(meeting) = &mut self.meeting {
-            meeting.set_phase(&phase);
+        let Some(meeting) = &mut self.meeting else {
+            return;
+        };
+        meeting.set_phase(&phase);
+        let why = match ended {
+            Ok(End::Done | End::Called) => return,
+            Ok(End::Signal(_) | End::Stopped) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if why.is_some() || !std::mem::replace(&mut meeting.tells_stop, true) {
+            meeting.stop(why.as_deref());
         }
-        if let Some(meeting) = &mut self.meeting
-            && !matches!(end, Some(End::Done | End::Called))
-        {
-            meeting.stop();
-        }
+        meeting.arrive(Gate::End);
     }
 
     /// Gives the report to rank 0, or gathers those of all there. Of a run that is not of several ranks it is the report.

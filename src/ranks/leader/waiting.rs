@@ -39,6 +39,8 @@ impl Leader {
             self.until = None;
             self.too_late();
         }
+        // It may have waited for one that is gone.
+        self.open(now);
     }
 
     /// In a run, who says nothing for long is gone.

@@ -128,6 +128,28 @@ impl Underlay {
         }
     }
 
+    /// Checks that this host, where the calling thread is, has one of the peers' addresses, as each host of ranks has that all get
+    /// the same peers: to one that has none, the others send nothing.
+    ///
+    /// # Errors
+    /// If it has none, or a peer can't be reached.
+    pub fn check_own_host(&self) -> Result<(), SystemError> {
+        let Peers::Addresses(peers) = &self.peers else {
+            return Ok(());
+        };
+        let mut netlink = Netlink::open()?;
+        for peer in peers {
+            if netlink.route_to(*peer)?.is_local {
+                return Ok(());
+            }
+        }
+        let peers: Vec<String> = peers.iter().map(IpAddr::to_string).collect();
+        let why = format!("none of the peers {} is this host", peers.join(", "));
+        Err(SystemError::refused("--underlay", why).advise(
+            "expected the same peers at all ranks, with an address of the host of each, this one's too",
+        ))
+    }
+
     /// Returns the largest IP datagram of a VM that goes by it in one piece, from the namespace of the calling thread.
     ///
     /// # Errors
