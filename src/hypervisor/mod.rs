@@ -38,7 +38,7 @@ use crate::load::{FlowId, Load, Pacing, Target};
 use crate::record::Recorder;
 use crate::time::Instant;
 use crate::vm::{PingId, RxFilter, SessionConfig, SessionId, Vm, VmConfig, VmId};
-use crate::wire::MacAddr;
+use crate::wire::{MacAddr, NARROW_FLOWS};
 
 use self::by_session::BySession;
 pub use self::command::{Command, CommandError, Outcome};
@@ -89,9 +89,9 @@ impl Outgoing {
     }
 }
 
-/// What stands for a ping in a frame of a stream: no VM has so many sessions.
+/// What stands for a ping in a frame of a stream: there is no session between those that 16 bits tell apart and the others.
 pub const FRAME_OF_STREAM: PingId = PingId {
-    session: SessionId(u32::MAX),
+    session: SessionId(NARROW_FLOWS),
     sequence: u64::MAX,
 };
 

@@ -68,7 +68,7 @@ pub fn encode(latency: &Latency) -> Option<Encoded> {
 pub fn latency(encoded: Option<&Encoded>) -> Result<Latency, String> {
     match encoded {
         None => Ok(Latency::new()),
-        Some(encoded) => decode(&encoded).map_err(|error| error.to_string()),
+        Some(encoded) => decode(encoded).map_err(|error| error.to_string()),
     }
 }
 

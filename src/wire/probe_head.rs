@@ -38,7 +38,7 @@ pub struct ProbeHead {
     pub destination: IpAddr,
     /// It is a request rather than a reply.
     pub is_request: bool,
-    /// Tells the probe from those of other sessions ([`probe_number`](super::probe_number)).
+    /// Tells the probe from those of other sessions.
     pub identifier: u32,
     /// Its number in its session.
     pub sequence: u16,
