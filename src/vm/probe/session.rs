@@ -88,7 +88,8 @@ pub(in crate::vm) struct Session {
     pub(super) port: Option<NonZeroU16>,
     /// The host whose ICMP echo replies are answers; unspecified if the probes are of another kind.
     pub(super) echoes_from: IpAddr,
-    most_outstanding: usize,
+    /// 32 bits, so that a session and its port have no more room than without one.
+    most_outstanding: u32,
     next_sequence: u64,
     /// The pings `next_sequence - unfinished.len() .. next_sequence`.
     unfinished: VecDeque<Ping>,
@@ -108,7 +109,7 @@ impl Session {
                 true => config.destination,
                 false => Ipv4Addr::UNSPECIFIED.into(),
             },
-            most_outstanding: config.probe.kind.row().most_outstanding,
+            most_outstanding: config.probe.kind.row().most_outstanding as u32,
             next_sequence: 0,
             unfinished: VecDeque::new(),
             answered: Vec::new(),
@@ -126,7 +127,7 @@ impl Session {
 
     /// No more pings are on their way at once than `mask` tells from as many others.
     pub(super) fn limit_to(&mut self, mask: u16) {
-        self.most_outstanding = self.most_outstanding.min(usize::from(mask / 2) + 1);
+        self.most_outstanding = self.most_outstanding.min(u32::from(mask / 2) + 1);
     }
 
     /// The number of pings that were begun.
@@ -136,7 +137,7 @@ impl Session {
 
     /// Tells if one more ping may be on its way.
     pub(in crate::vm) fn has_room(&self) -> bool {
-        self.unfinished.len() < self.most_outstanding
+        self.unfinished.len() < self.most_outstanding as usize
     }
 
     /// Starts a ping at `now` that was due at `due`, and returns its sequence number.
