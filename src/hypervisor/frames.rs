@@ -1,7 +1,7 @@
 //! The frame path: frames read for a VM, and frames written for one.
 
 use super::record_buffer::Entry;
-use super::{Hypervisor, Outgoing};
+use super::{FRAME_OF_STREAM, Hypervisor, Outgoing};
 use crate::fabric::{Fabric, Write, WriteDrop};
 use crate::record::Pause;
 use crate::time::{Instant, Now};
@@ -68,21 +68,20 @@ impl<F: Fabric> Hypervisor<F> {
     /// stream. To be called right before the frame is written.
     #[inline(always)]
     pub fn stamp(&mut self, outgoing: &Outgoing, at: Instant, buffer: &mut [u8]) {
-        if let Some(ping) = outgoing.ping
-            && !self.stamp_sent(outgoing.vm, ping, at)
-        {
-            // There is no session of [`FRAME_OF_STREAM`](super::FRAME_OF_STREAM).
-            self.stamp_stream(at, buffer);
+        match outgoing.ping {
+            Some(FRAME_OF_STREAM) => self.stamp_stream(at, buffer),
+            Some(ping) => self.stamp_sent(outgoing.vm, ping, at),
+            None => {}
         }
     }
 
-    /// Records `at` as the send time of `ping`. Returns false if its VM has no such session.
-    pub(super) fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) -> bool {
+    /// Records `at` as the send time of `ping`.
+    pub(super) fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
         let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
-            return false;
+            return;
         };
         let Some(&flow) = slot.flows.get(ping.session) else {
-            return false;
+            return;
         };
         if let Some((due, ready)) = slot.vm.stamp_sent(ping, at) {
             self.push_record(Entry::Sent {
@@ -94,7 +93,6 @@ impl<F: Fabric> Hypervisor<F> {
             // The timer is armed later: the frame is still to be written, and its reply may arrive before the next wait.
             self.unarmed.push(flow);
         }
-        true
     }
 
     /// Records the lag of a frame: `elapsed` nanoseconds passed between the return of the poll and its handling.
