@@ -27,6 +27,7 @@ mod limits;
 mod link_monitor;
 mod listener;
 mod machine;
+mod mapping;
 mod mark;
 mod meeting_socket;
 mod memory;

@@ -1,20 +1,18 @@
 //! Memory of several processes of one machine: the launcher of ranks makes it, and starts them with its descriptor open.
 
-use std::ffi::c_void;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
 use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 
 use super::error::SystemError;
 use super::inherited::{set_inherited, take_inherited};
+use super::mapping::Mapping;
 
 const OPERATION: &str = "share memory with other ranks";
 const WORD: usize = size_of::<u64>();
@@ -67,10 +65,7 @@ impl SharedMemory {
 
 /// That memory, as this process has it.
 #[derive(Debug)]
-pub struct SharedWords {
-    start: NonNull<c_void>,
-    bytes: NonZeroUsize,
-}
+pub struct SharedWords(Mapping);
 
 impl SharedWords {
     /// That which the launcher of this process has passed on.
@@ -85,22 +80,8 @@ impl SharedWords {
         let bytes = fstat(&descriptor).map_err(refused)?.st_size;
         let bytes = usize::try_from(bytes).ok().and_then(NonZeroUsize::new);
         let bytes = bytes.ok_or_else(|| SystemError::refused(OPERATION, "it has no length"))?;
-        #[allow(unsafe_code)]
-        // SAFETY: a mapping at a place of the kernel's choice changes no memory that is in use.
-        let start = unsafe {
-            mmap(
-                None,
-                bytes,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-                &descriptor,
-                0,
-            )
-        };
-        Ok(SharedWords {
-            start: start.map_err(refused)?,
-            bytes,
-        })
+        let mapping = Mapping::of(&descriptor, bytes).map_err(refused)?;
+        Ok(SharedWords(mapping))
     }
 }
 
@@ -111,18 +92,8 @@ impl AsRef<[AtomicU64]> for SharedWords {
         // SAFETY: the mapping begins at a page, is so long, and lives as long as `self`; its file is not cut shorter by anybody.
         // Every process goes by atomic words.
         unsafe {
-            std::slice::from_raw_parts(self.start.as_ptr().cast(), self.bytes.get() / WORD)
+            std::slice::from_raw_parts(self.0.start().as_ptr().cast(), self.0.bytes() / WORD)
         }
-    }
-}
-
-impl Drop for SharedWords {
-    fn drop(&mut self) {
-        #[allow(unsafe_code)]
-        // SAFETY: nothing refers to the mapping, which is whole, any more.
-        let unmapped = unsafe { munmap(self.start, self.bytes.get()) };
-        // What was mapped can be unmapped.
-        let _ = unmapped;
     }
 }
 

@@ -319,14 +319,15 @@ impl StreamFrame {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::wire::tests::{A, B};
     use crate::wire::{EthernetFrame, Payload, UdpDatagram, Vlan, put_on};
 
     const SENT: Instant = Instant::from_nanos(0x0123_4567_89ab_cdef);
 
-    fn envelopes() -> [StreamEnvelope; 2] {
+    /// One of IPv4, and one of IPv6.
+    pub(in crate::wire) fn envelopes() -> [StreamEnvelope; 2] {
         let (source_mac, destination_mac) = (A, B);
         [
             StreamEnvelope::V4(Ipv4Envelope {

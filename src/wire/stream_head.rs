@@ -49,38 +49,15 @@ impl StreamHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::tests::{A, B};
-    use crate::wire::{Ipv4Envelope, Ipv6Envelope, StreamEnvelope, StreamTemplate, Vlan, put_on};
+    use crate::wire::stream::tests::envelopes;
+    use crate::wire::tests::B;
+    use crate::wire::{StreamTemplate, Vlan, put_on};
 
     const TAG: StreamTag = StreamTag {
         run: 0xfedc_ba98,
         stream: 0x00c0_ffee,
         sequence: 0x12_3456_789a,
     };
-
-    fn envelopes() -> [StreamEnvelope; 2] {
-        let (source_mac, destination_mac) = (A, B);
-        [
-            StreamEnvelope::V4(Ipv4Envelope {
-                source_mac,
-                destination_mac,
-                source: [10, 77, 0, 2].into(),
-                destination: [10, 77, 0, 3].into(),
-                time_to_live: 64,
-                dscp: 0,
-                dont_fragment: false,
-                identification: 0,
-            }),
-            StreamEnvelope::V6(Ipv6Envelope {
-                source_mac,
-                destination_mac,
-                source: "fd77::2".parse().unwrap(),
-                destination: "fd77::3".parse().unwrap(),
-                traffic_class: 0,
-                hop_limit: 64,
-            }),
-        ]
-    }
 
     #[test]
     fn the_first_bytes_tell_which_frame_it_is_and_less_tell_nothing() {

@@ -174,13 +174,7 @@ fn what_others_drop_is_found_by_the_kernels_word_and_without_it() {
     ];
     let lab = Lab::new();
     for (ports, found, reason) in table {
-        let directory = tempfile::tempdir().unwrap();
-        let script = directory.path().join("hook.sh");
-        std::fs::write(&script, format!("{SWITCH}{ports}\n")).unwrap();
-        for path in [directory.path(), &script] {
-            let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(path, everybody).unwrap();
-        }
+        let (_directory, script) = hook(ports);
         let arguments = format!(
             "--vms 2 {CALM} --count 20 --fabric none --hook {}",
             script.display()
@@ -199,6 +193,18 @@ fn what_others_drop_is_found_by_the_kernels_word_and_without_it() {
     }
 }
 
+/// A script that makes a bridge, with `ports` set, which everybody can read; and its directory, with which it goes.
+fn hook(ports: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("hook.sh");
+    std::fs::write(&script, format!("{SWITCH}{ports}\n")).unwrap();
+    for path in [directory.path(), &script] {
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path, everybody).unwrap();
+    }
+    (directory, script)
+}
+
 #[test]
 fn a_reply_that_is_dropped_is_told_without_the_kernels_word_also_where_others_got_the_request() {
     let lab = Lab::new();
@@ -211,13 +217,7 @@ fn a_reply_that_is_dropped_is_told_without_the_kernels_word_also_where_others_go
         nft 'add chain bridge t c { type filter hook forward priority 0; }'
         nft 'add rule bridge t c iifname tap1 drop'",
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        let script = directory.path().join("hook.sh");
-        std::fs::write(&script, format!("{SWITCH}{ports}\n")).unwrap();
-        for path in [directory.path(), &script] {
-            let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(path, everybody).unwrap();
-        }
+        let (_directory, script) = hook(ports);
         let arguments = format!(
             "--vms 3 {CALM} --count 20 --timeout 100ms --fabric none --hook {}",
             script.display()

@@ -3,14 +3,13 @@
 
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::libc::{self, c_void};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::libc;
 
 use super::socket::{set_option, socket_error};
 use crate::system::error::SystemError;
+use crate::system::mapping::Mapping;
 use crate::wire::{ETHERNET_HEADER_LENGTH, OFFLOAD_HEADER_LENGTH, VLAN_TAG_LENGTH};
 
 /// Bytes in a slot before the frame: `TPACKET2_HDRLEN` and the room before it, rounded up.
@@ -26,8 +25,7 @@ const BLOCK: usize = 64 * 1024;
 /// The ring, mapped into our memory.
 #[derive(Debug)]
 pub(super) struct Ring {
-    start: NonNull<c_void>,
-    bytes: NonZeroUsize,
+    mapping: Mapping,
     slot_bytes: usize,
     slots: usize,
     /// The slot whose turn it is.
@@ -76,21 +74,9 @@ impl Ring {
         };
         set_option(socket, libc::PACKET_RX_RING, &request)?;
         let bytes = NonZeroUsize::new(bytes).unwrap_or(NonZeroUsize::MIN);
-        #[allow(unsafe_code)]
-        // SAFETY: a mapping at a place of the kernel's choice changes no memory that is in use.
-        let start = unsafe {
-            mmap(
-                None,
-                bytes,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-                socket,
-                0,
-            )
-        };
+        let mapping = Mapping::of(socket, bytes);
         Ok(Ring {
-            start: start.map_err(|errno| socket_error("map the ring of", errno))?,
-            bytes,
+            mapping: mapping.map_err(|errno| socket_error("map the ring of", errno))?,
             slot_bytes,
             slots: bytes.get() / slot_bytes,
             at: 0,
@@ -102,7 +88,12 @@ impl Ring {
     fn header(&self) -> *mut libc::tpacket2_hdr {
         #[allow(unsafe_code)]
         // SAFETY: `at` is less than `slots`, so that the slot is within the mapping.
-        let slot = unsafe { self.start.as_ptr().byte_add(self.at * self.slot_bytes) };
+        let slot = unsafe {
+            self.mapping
+                .start()
+                .as_ptr()
+                .byte_add(self.at * self.slot_bytes)
+        };
         slot.cast()
     }
 
@@ -173,15 +164,5 @@ impl Ring {
         if self.at == self.slots {
             self.at = 0;
         }
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        #[allow(unsafe_code)]
-        // SAFETY: nothing refers to the mapping, which is whole, any more.
-        let unmapped = unsafe { munmap(self.start, self.bytes.get()) };
-        // What was mapped can be unmapped.
-        let _ = unmapped;
     }
 }
