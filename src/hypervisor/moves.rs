@@ -159,7 +159,7 @@ impl<F: Fabric> Hypervisor<F> {
                  expected another place, or a move after that"
             ));
         }
-        self.hear_of_tables(now);
+        self.hear_of_tables(now, now);
         // What has ended by now was before.
         self.buffer.flush(&mut self.recorder);
         let made = self
@@ -198,7 +198,7 @@ impl<F: Fabric> Hypervisor<F> {
         for (vm, outcome) in self.fabric.ended_relocations(waits) {
             if let Ok(ready) = outcome {
                 // None of it was learned from the announcement.
-                self.hear_of_tables(ready);
+                self.hear_of_tables(ready, ready);
             }
             let Some(ended) = self.moves.under_way.remove(&vm) else {
                 continue;
@@ -451,12 +451,12 @@ impl<F: Fabric> Hypervisor<F> {
                 )
         };
         for event in heard.iter().filter(is_news) {
-            self.hear_of_table(event);
+            self.hear_of_table(event, event.at);
         }
     }
 
-    /// Takes in what a table of a bridge says of a moved VM.
-    fn hear_of_table(&mut self, event: &FdbEvent) {
+    /// Takes in what a table of a bridge says of a moved VM, and has said since no earlier than `since`.
+    pub(super) fn hear_of_table(&mut self, event: &FdbEvent, since: Instant) {
         let Some((number, _)) = self.moves.last.get(&event.vm) else {
             return;
         };
@@ -474,9 +474,12 @@ impl<F: Fabric> Hypervisor<F> {
         let fabric = &self.fabric;
         self.recorder.change_move(*number, |made| {
             // What was heard in the same turn as that in which the move began has an earlier time, and was learned later.
-            let at = match event.at > made.began {
-                true => event.at,
-                false => fabric.time_after(event.at),
+            let (since, at) = match event.at > made.began {
+                true => (since.max(made.began), event.at),
+                false => {
+                    let at = fabric.time_after(event.at);
+                    (at, at)
+                }
             };
             let known = match event.change {
                 FdbChange::Learned => &mut made.learned,
@@ -484,18 +487,21 @@ impl<F: Fabric> Hypervisor<F> {
                     made.learned_from_announcement.get_or_insert(at);
                     &mut made.learned
                 }
-                FdbChange::Told => &mut made.told,
-                FdbChange::Forgotten => &mut made.forgotten,
+                FdbChange::Told => &mut made.told_since,
+                FdbChange::Forgotten => &mut made.forgotten_since,
             };
-            known.get_or_insert(at);
+            known.get_or_insert(match event.change {
+                FdbChange::Told | FdbChange::Forgotten => since,
+                FdbChange::Learned | FdbChange::LearnedFromAnnouncement => at,
+            });
         });
     }
 
-    /// Takes in what bridges have learned of moved VMs up to `now`.
+    /// Takes in what bridges have learned of moved VMs up to `now`; nothing was to be heard of it at `since`.
     #[cold]
-    pub fn hear_of_tables(&mut self, now: Instant) {
+    pub fn hear_of_tables(&mut self, since: Instant, now: Instant) {
         for event in self.fabric.fdb_events(now) {
-            self.hear_of_table(&event);
+            self.hear_of_table(&event, since.min(event.at));
         }
     }
 
@@ -519,7 +525,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Takes in what bridges have learned of moved VMs, and which frames these have sent and received, up to `now`: before the
     /// records are read. Takes time proportional to the number of moved VMs.
     pub fn look_at_moves(&mut self, now: Instant) {
-        self.hear_of_tables(now);
+        self.hear_of_tables(now, now);
         let moved: Vec<VmId> = self.moves.last.keys().copied().collect();
         moved.into_iter().for_each(|vm| self.take_sightings(vm));
     }

@@ -249,10 +249,37 @@ fn what_tables_say_of_others_when_a_vm_moves_is_kept() {
     // What tables have lost of VM 2 has gone with its port.
     hypervisor.hear_of_move(VmId(2), &heard);
     let moves = hypervisor.recorder().moves().unwrap();
-    let known = |made: &crate::record::Move| (made.learned, made.told, made.forgotten);
+    let known = |made: &crate::record::Move| (made.learned, made.told_since, made.forgotten_since);
     let known: Vec<_> = moves.all().iter().map(known).collect();
     let then = Some(at(5));
     let expected = [(None, None, then), (then, then, None), (None, then, None)];
+    assert_eq!(known, expected);
+}
+
+#[test]
+fn what_a_table_was_told_or_has_lost_may_have_been_so_before_it_was_heard() {
+    let mut lab = moved(3);
+    let hypervisor = lab.hypervisor();
+    let at = |micros| Instant::ZERO + Duration::from_micros(micros);
+    for (vm, change) in [
+        (0, FdbChange::Told),
+        (1, FdbChange::Forgotten),
+        (2, FdbChange::Learned),
+    ] {
+        let (vm, at) = (VmId(vm), at(9));
+        let event = FdbEvent { vm, at, change };
+        // An answer that was read between these two times came by what the table says.
+        hypervisor.hear_of_table(&event, Instant::ZERO + Duration::from_micros(5));
+    }
+    let moves = hypervisor.recorder().moves().unwrap();
+    let known = |made: &crate::record::Move| (made.learned, made.told_since, made.forgotten_since);
+    let known: Vec<_> = moves.all().iter().map(known).collect();
+    let then = Some(at(5));
+    let expected = [
+        (None, then, None),
+        (None, None, then),
+        (Some(at(9)), None, None),
+    ];
     assert_eq!(known, expected);
 }
 

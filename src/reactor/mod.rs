@@ -377,7 +377,7 @@ impl Reactor {
         until: Option<Instant>,
     ) -> Result<Instant, SystemError> {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, self.next_look));
-        self.wait(hypervisor, now, deadline)?;
+        let last_poll = self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events(hypervisor)?;
         let has_moved = std::mem::take(&mut self.fabric_news.moves);
         if has_moved {
@@ -404,11 +404,13 @@ impl Reactor {
             self.send_due(hypervisor);
         }
         // Frames can't wait, and of what has become of links it is known only that it is past.
+        if self.fabric_news.links {
+            // What bridges have learned of a VM that moves was learned before the frames of the next turn, and perhaps before those
+            // that the last one has read behind its poll.
+            hypervisor.hear_of_tables(last_poll, self.polled_at);
+        }
         if self.has_news_to_look_at(hypervisor) && !has_moved {
             self.look_at_fabric(hypervisor);
-        } else if self.fabric_news.links {
-            // What bridges have learned of a VM that moves was learned before the frames of the next turn.
-            hypervisor.hear_of_tables(self.polled_at);
         }
         if let Some(pause) = self.pauses.look_back() {
             hypervisor.recorder().paused(pause);

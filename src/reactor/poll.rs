@@ -23,13 +23,14 @@ fn watch_again<F: Fabric>(hypervisor: &mut Hypervisor<F>, vm: VmId) -> Result<()
 }
 
 impl Reactor {
-    /// Polls without waiting if there is work, else until something is ready or `deadline` has passed.
+    /// Polls without waiting if there is work, else until something is ready or `deadline` has passed. Returns the time of the
+    /// poll before.
     pub(super) fn wait<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
         now: Instant,
         deadline: Option<Instant>,
-    ) -> Result<(), SystemError> {
+    ) -> Result<Instant, SystemError> {
         let has_work = !self.undrained.is_empty();
         let can_wait = !has_work && !self.has_news_to_look_at(hypervisor);
         let is_near = deadline.is_some_and(|deadline| deadline <= now + NEAR);
@@ -55,8 +56,8 @@ impl Reactor {
             }
             Err(e) => return Err(SystemError::io("wait for the next event", &e)),
         };
-        let before = now.nanos_since(self.polled_at);
         let last_poll = self.polled_at;
+        let before = now.nanos_since(last_poll);
         if timeout.is_some() {
             self.polled_at = self.read_clock(hypervisor);
             self.known_since = match unread {
@@ -101,7 +102,7 @@ impl Reactor {
         } else if timeout.is_some() {
             recorder.busy(poll);
         }
-        Ok(())
+        Ok(last_poll)
     }
 
     /// Waits until something has come from other ranks, a signal has arrived, or it is `until`. What else is reported is kept for

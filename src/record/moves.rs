@@ -84,10 +84,11 @@ pub struct Move {
     pub sends_unasked: bool,
     /// The lab itself has told its bridges where it is.
     pub is_told: bool,
-    /// When somebody else had told a bridge where it is.
-    pub told: Option<Instant>,
-    /// When a bridge no longer knew where it had been, because the entry was too old.
-    pub forgotten: Option<Instant>,
+    /// The earliest time at which somebody else may have told a bridge where it is. What a bridge was told is heard later than
+    /// frames come that go by it.
+    pub told_since: Option<Instant>,
+    /// The earliest time at which a bridge may have known no longer where it had been, because the entry was too old.
+    pub forgotten_since: Option<Instant>,
     /// The first frames each way, and the first announcement.
     pub seen: Sightings,
     /// A gap for each peer.
@@ -113,8 +114,8 @@ impl Move {
             learned_from_announcement: None,
             sends_unasked: false,
             is_told: false,
-            told: None,
-            forgotten: None,
+            told_since: None,
+            forgotten_since: None,
             seen: Sightings::default(),
             gaps: Vec::new(),
         }
@@ -428,7 +429,7 @@ impl Move {
             is_before_announced(gap.first_sent) && is_before_announced(self.seen.first_to_itself);
         if self.is_told {
             EndedBy::FdbByLab
-        } else if before(self.told).is_some() {
+        } else if before(self.told_since).is_some() {
             EndedBy::FdbByController
         } else if before(self.learned_from_announcement).is_some() && !is_announced_later {
             EndedBy::FdbByAnnouncement
@@ -442,7 +443,7 @@ impl Move {
             }
         } else if self.ready.is_some_and(|ready| end < ready) {
             EndedBy::Flooded
-        } else if is_reached_first && before(self.forgotten).is_some() {
+        } else if is_reached_first && before(self.forgotten_since).is_some() {
             EndedBy::Ageing
         } else if is_reached_first {
             EndedBy::Flooded
@@ -723,14 +724,14 @@ mod tests {
             (
                 &|made| {
                     announced(made);
-                    made.told = Some(at(1_390));
+                    made.told_since = Some(at(1_390));
                 },
                 EndedBy::FdbByController,
             ),
             (
                 &|made| {
                     announced(made);
-                    made.told = Some(at(1_410));
+                    made.told_since = Some(at(1_410));
                 },
                 EndedBy::FdbByAnnouncement,
             ),
@@ -802,7 +803,7 @@ mod tests {
             (
                 &|made| {
                     made.seen = seen(Some(1_290), Some(1_280), false);
-                    made.forgotten = Some(at(1_270));
+                    made.forgotten_since = Some(at(1_270));
                 },
                 EndedBy::Ageing,
             ),
