@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use structopt::clap::ArgMatches;
 use tap_reactor::experiment::options::{Kind, settings as variable};
-use tap_reactor::experiment::{Experiment, Origin, Processes, Setting, Settings, describe};
+use tap_reactor::experiment::{
+    Experiment, Origin, PACING, Processes, Scenario, Setting, Settings, describe,
+};
 use tap_reactor::lab::Lab;
 use tap_reactor::record::DropReason;
 use tap_reactor::report::{
@@ -207,12 +209,32 @@ impl Trials {
         }
     }
 
+    /// Makes sure that a scenario leaves to the search how long its trials are, and at which rate pings are sent if that is searched.
+    fn check_file(&self, file: &Scenario) -> Result<(), UsageError> {
+        let wrong =
+            "the search decides how long a trial is and what it sends; expected a scenario without";
+        let refuse =
+            |of: &Settings, names: &[&str]| match names.iter().find_map(|name| of.get(name)) {
+                Some(setting) => Err(UsageError::from(setting.error(wrong))),
+                None => Ok(()),
+            };
+        refuse(&file.settings, &["count", "ramp"])?;
+        for phase in &file.phases {
+            refuse(phase, &["count", "ramp", "duration"])?;
+            if self.axis == RATE {
+                refuse(phase, PACING)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The plan of a trial at `load`.
     fn plan(&self, load: f64, duration: Duration) -> Result<Experiment, UsageError> {
         let text = self.text(load);
-        let file = self.file.as_ref().map(|(name, scenario)| {
-            tap_reactor::experiment::Scenario::parse(name, &scenario.replace(PLACE, &text))
-        });
+        let file = self
+            .file
+            .as_ref()
+            .map(|(name, scenario)| Scenario::parse(name, &scenario.replace(PLACE, &text)));
         let mut given = Settings::default();
         for (name, settings) in self.given.iter() {
             // What is said of the search as a whole.
@@ -237,6 +259,7 @@ impl Trials {
         }
         add("duration", format!("{}ns", duration.as_nanos()));
         let file = file.transpose()?.unwrap_or_default();
+        self.check_file(&file)?;
         let is_said = given
             .get("warmup")
             .or(file.settings.get("warmup"))

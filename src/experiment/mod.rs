@@ -18,7 +18,7 @@ pub use self::plan::{
 };
 pub use self::scenario::Scenario;
 pub(crate) use self::settings::span;
-pub use self::settings::{Origin, Setting, SettingError, Settings};
+pub use self::settings::{Origin, PACING, Setting, SettingError, Settings};
 pub use crate::number::number;
 
 use std::collections::HashSet;

@@ -94,7 +94,7 @@ impl Misbehave {
     /// The frames of pings, and of searches for neighbours, that slow VMs hold at `now`, up to a number that is looked at in no
     /// time.
     pub(super) fn held_pings(&self, now: Instant) -> impl Iterator<Item = ImpairedPing> {
-        self.held().filter_map(move |(vm, frame)| {
+        self.held().take(MAX_LOOKS).filter_map(move |(vm, frame)| {
             Some(ImpairedPing {
                 at: now,
                 vm,
@@ -105,7 +105,7 @@ impl Misbehave {
         })
     }
 
-    /// The same of frames of streams.
+    /// The frames of streams that they hold, all of them.
     pub(super) fn held_streams(&self) -> impl Iterator<Item = ImpairedStream> {
         self.held().filter_map(|(vm, frame)| {
             Some(ImpairedStream {
@@ -118,11 +118,10 @@ impl Misbehave {
     }
 
     fn held(&self) -> impl Iterator<Item = (VmId, &[u8])> {
-        let held = self.active.iter().flat_map(|(vm, active)| {
+        self.active.iter().flat_map(|(vm, active)| {
             let frames = active.misbehaving.held();
             frames.map(move |frame| (*vm, frame))
-        });
-        held.take(MAX_LOOKS)
+        })
     }
 
     /// Takes those that were noted since the last call.

@@ -122,7 +122,7 @@ impl<F: Fabric> Hypervisor<F> {
     fn frame_refused(&mut self, now: Instant, vm: VmId, frame: &[u8], reason: WriteDrop) {
         self.recorder.dropped(reason.into());
         self.note_refused(now, vm, frame, reason);
-        self.note_refused_stream(vm, frame, reason);
+        self.note_refused_stream(now, vm, frame, reason);
     }
 
     /// Updates the totals, the VM's timer and its waiting flows after its state has changed.

@@ -403,6 +403,9 @@ impl<F: Fabric> Hypervisor<F> {
         let frame = buffer.get_mut(..length as usize).unwrap_or_default();
         // There is room: the frame was built with it.
         let _ = stamp_stream(frame, payload as usize, at);
+        if !self.offenders.is_empty() {
+            self.note_flapping_receivers(at, frame);
+        }
         if let Some(streams) = &mut self.streams {
             streams.last_sent = Some(at);
         }
@@ -424,14 +427,19 @@ impl<F: Fabric> Hypervisor<F> {
             return false;
         };
         let stream = StreamId(read.frame.tag.stream);
-        let streams = self.recorder.streams();
-        let is_for_it = read.is_for_it && streams.is_some_and(|streams| streams.is_for(stream, vm));
-        if !is_for_it {
-            self.recorder.stream_leaked(stream);
+        if !read.frame.is_sound {
+            // What says whom it is for may be what is damaged.
+            self.recorder.stream_corrupt(stream, vm);
             return false;
         }
-        if !read.frame.is_sound {
-            self.recorder.stream_corrupt(stream, vm);
+        let streams = self.recorder.streams();
+        let is_receiver = streams.is_some_and(|streams| streams.is_for(stream, vm));
+        if !read.is_for_it || !is_receiver {
+            // One for this VM alone that has another address is lost, and leaks to nobody.
+            if !is_receiver || read.frame.destination_mac.is_multicast() {
+                self.recorder.stream_leaked(stream);
+                self.note_misled_stream(vm, frame);
+            }
             return false;
         }
         let received = now.now();

@@ -136,15 +136,14 @@ where
             self.measure_one_way()?;
         }
         self.hypervisor
-            .attribute_losses(self.plan.attribute_loss)
+            .attribute_losses(self.plan.attribute_loss, self.plan.timeout)
             .map_err(|error| not_told_of_drops(error.into()))?;
         let incoming = self.plan.part.iter().flat_map(|part| &part.incoming);
         let sources = incoming.filter_map(|flow| {
             let plan = self.plan.vms.get(flow.source.index())?;
             Some((plan.mac, flow.source))
         });
-        let timeout = self.plan.timeout;
-        self.hypervisor.ping_from_others(sources, timeout);
+        self.hypervisor.ping_from_others(sources);
         Ok(())
     }
 

@@ -234,6 +234,7 @@ impl Builder {
                 context.began,
             ),
             stream_counts: streams.counts,
+            stream_totals: streams.totals,
             stream_losses: streams.losses,
             streams: streams.streams,
             floods: floods(context.floods),

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     ConnectionReport, FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport,
     MachineReport, MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MoveReport, Outcome,
-    PathSplitReport, PlanReport, RankReport, StageReport, StreamCounts, StreamReport, Verdict,
-    encoding, keyed,
+    PathSplitReport, PlanReport, RankReport, StageReport, StreamCounts, StreamReport, StreamTotals,
+    Verdict, encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -113,6 +113,9 @@ pub struct Report {
     /// What became of the frames of all streams (`--stream`), warm-ups not counted; absent of a run without streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_counts: Option<StreamCounts>,
+    /// How many these were, and how fast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_totals: Option<StreamTotals>,
     /// The lost frames of all of these by cause and place: as many as `stream_counts.lost`. The direction of all that is known is
     /// `request`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -104,6 +104,7 @@ pub use search::{
 };
 pub use streams::{
     EndReport, STREAMS_TOLD, StreamCounts, StreamName, StreamReceiverReport, StreamReport,
+    StreamTotals,
 };
 pub use table::Table;
 pub use text::text;

@@ -217,6 +217,7 @@ fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
         // The first tells those of all.
         let of_rank = std::mem::take(&mut streams);
         document.report.stream_counts = of_rank.counts;
+        document.report.stream_totals = of_rank.totals;
         document.report.stream_losses = of_rank.losses;
         document.report.streams = of_rank.streams;
     }

@@ -124,6 +124,52 @@ fn share(part: u64, whole: u64) -> f64 {
     }
 }
 
+/// All streams together, those of which a report does not tell one by one among them.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StreamTotals {
+    /// Their number.
+    pub streams: u64,
+    /// Frames per second that they sent.
+    pub sent_frames_per_s: f64,
+    /// Frames per second that VMs received of them.
+    pub received_frames_per_s: f64,
+}
+
+impl StreamTotals {
+    fn add(&mut self, record: &StreamRecord) {
+        self.streams += 1;
+        self.sent_frames_per_s += record.sent.rates().0;
+        let receivers = record.receivers().iter();
+        self.received_frames_per_s += receivers.map(|one| one.received.rates().0).sum::<f64>();
+    }
+
+    /// Of two runs: as many as there are in the larger one, at the rate of both one after the other.
+    fn merge(&mut self, (ours, theirs): (&StreamCounts, &StreamCounts), other: &StreamTotals) {
+        let rate = |(one, frames): (f64, u64), (two, further): (f64, u64)| {
+            let took = |rate: f64, frames: u64| {
+                if rate > 0.0 {
+                    frames as f64 / rate
+                } else {
+                    0.0
+                }
+            };
+            match took(one, frames) + took(two, further) {
+                0.0 => 0.0,
+                seconds => thousandths((frames as f64 + further as f64) / seconds),
+            }
+        };
+        self.streams = self.streams.max(other.streams);
+        self.sent_frames_per_s = rate(
+            (self.sent_frames_per_s, ours.sent),
+            (other.sent_frames_per_s, theirs.sent),
+        );
+        self.received_frames_per_s = rate(
+            (self.received_frames_per_s, ours.received),
+            (other.received_frames_per_s, theirs.received),
+        );
+    }
+}
+
 /// Frames at one end of a stream.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct EndReport {
@@ -360,6 +406,8 @@ fn thousandths(value: f64) -> f64 {
 pub(super) struct Told {
     /// The counts of all that count.
     pub(super) counts: Option<StreamCounts>,
+    /// All of them together.
+    pub(super) totals: Option<StreamTotals>,
     /// The lost frames of all of these.
     pub(super) losses: Vec<LossReport>,
     /// Those that are told one by one.
@@ -409,6 +457,7 @@ fn told<'a>(
     of: impl Fn(usize, &StreamRecord, &StreamName, Vec<LossReport>) -> StreamReport,
 ) -> Told {
     let mut told = Told::default();
+    let mut totals = StreamTotals::default();
     let mut counts = StreamCounts {
         unsent,
         ..StreamCounts::default()
@@ -417,6 +466,7 @@ fn told<'a>(
     for (place, (name, record, known)) in streams.enumerate() {
         let of_stream = StreamCounts::of(record);
         counts.add(&of_stream);
+        totals.add(record);
         let rows = all_losses(of_stream.lost, known);
         losses::merge(&mut told.losses, &rows);
         all.push((place, of_stream.lost, (name, record, rows)));
@@ -431,6 +481,11 @@ fn told<'a>(
         .map(|(place, _, (name, record, rows))| of(place, record, name, rows))
         .collect();
     told.counts = Some(counts);
+    told.totals = Some(StreamTotals {
+        sent_frames_per_s: thousandths(totals.sent_frames_per_s),
+        received_frames_per_s: thousandths(totals.received_frames_per_s),
+        ..totals
+    });
     told
 }
 
@@ -484,7 +539,8 @@ pub(super) fn sentence(counts: &StreamCounts) -> String {
 
 /// What is to be said below the table of streams.
 pub(super) fn notes(report: &Report) -> impl Iterator<Item = String> {
-    left_out(report).into_iter().chain(two_clocks(report))
+    let more = left_out(report, SHOWN);
+    more.into_iter().chain(two_clocks(report))
 }
 
 /// Says why streams have no times, if some have none because of that.
@@ -499,11 +555,12 @@ pub(super) fn two_clocks(report: &Report) -> Option<String> {
         .map(why)
 }
 
-/// Says how many are not [`SHOWN`], if any.
-fn left_out(report: &Report) -> Option<String> {
-    let more = report.streams.len().checked_sub(SHOWN);
+/// Says how many are left out of a table of so many at most, if any.
+pub(super) fn left_out(report: &Report, most: usize) -> Option<String> {
+    let shown = most.min(report.streams.len()) as u64;
+    let more = report.stream_number().checked_sub(shown);
     more.filter(|more| *more > 0)
-        .map(|more| format!("… and {more} more"))
+        .map(|more| format!("… and {} more", count(more)))
 }
 
 /// The lines of a text about streams.
@@ -522,6 +579,15 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
 impl Report {
     /// Takes in the streams of another run.
     pub(super) fn merge_streams(&mut self, other: &Report) {
+        let counts_before = self.stream_counts.unwrap_or_default();
+        match (&mut self.stream_totals, &other.stream_totals) {
+            (Some(ours), Some(theirs)) => {
+                let further = other.stream_counts.unwrap_or_default();
+                ours.merge((&counts_before, &further), theirs);
+            }
+            (ours @ None, theirs) => *ours = *theirs,
+            (Some(_), None) => {}
+        }
         match (&mut self.stream_counts, &other.stream_counts) {
             (Some(ours), Some(theirs)) => ours.add(theirs),
             (ours @ None, theirs) => *ours = *theirs,
@@ -556,20 +622,30 @@ impl Report {
         of_streams.map_or_else(|| self.totals.loss(), |counts| counts.loss())
     }
 
-    /// The frames per second that were sent of all streams together, those that are told.
+    /// The number of the streams, those among them that are not told one by one.
+    pub(super) fn stream_number(&self) -> u64 {
+        self.all_streams().streams.max(self.streams.len() as u64)
+    }
+
+    /// All streams together; of a report that does not say, those that it tells.
+    fn all_streams(&self) -> StreamTotals {
+        let each = || self.streams.iter();
+        self.stream_totals.unwrap_or_else(|| StreamTotals {
+            streams: each().count() as u64,
+            sent_frames_per_s: each().map(|one| one.sent.frames_per_s).sum(),
+            received_frames_per_s: each().map(|one| one.received.frames_per_s).sum(),
+        })
+    }
+
+    /// The frames per second that were sent of all streams together.
     pub fn stream_load(&self) -> f64 {
-        self.streams.iter().map(|one| one.sent.frames_per_s).sum()
+        self.all_streams().sent_frames_per_s
     }
 
     /// The frames per second that VMs received of all streams together; `None` without streams.
     pub fn stream_rate(&self) -> Option<f64> {
-        self.stream_counts?;
-        Some(
-            self.streams
-                .iter()
-                .map(|one| one.received.frames_per_s)
-                .sum(),
-        )
+        self.stream_counts
+            .map(|_| self.all_streams().received_frames_per_s)
     }
 }
 

@@ -41,7 +41,7 @@ pub const TELLING_TIME: u64 = 100_000_000;
 /// [`LATENESS_TOLERATED`] and above [`LATENESS_SHARE`] of the response's p99, or, if there is none, above
 /// [`LATENESS_UNANSWERED`] (of streams without pings, one-way times stand for both rtt and response); the p99 of the release of delayed frames is above [`LATENESS_TOLERATED`] and above
 /// [`LATENESS_SHARE`] of the rtt's p99; the kernel dropped frames because a TAP was not read fast enough; pings that were due were never
-/// sent. But where the process did not run for more than [`PAUSED_SHARE`] of the time, that explains all of it but a reactor
+/// sent, be it because their flow had as many on their way as it can. But where the process did not run for more than [`PAUSED_SHARE`] of the time, that explains all of it but a reactor
 /// that was busy in the rest of the time, too: the run was disturbed.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
@@ -77,6 +77,8 @@ pub(super) struct Evidence {
     pub lateness_p99_ns: Option<u64>,
     pub tap_queue_drops: u64,
     pub unsent: u64,
+    /// Pings that were due and not sent because their flow had as many on their way as can be.
+    pub refused: u64,
     /// The p99 of the time by which held frames were released too late, if any were held.
     pub release_p99_ns: Option<u64>,
     /// Frames were impaired.
@@ -121,6 +123,7 @@ impl Evidence {
                 false => report.drops.get(DropReason::TapQueue),
             },
             unsent: report.totals.unsent + report.stream_counts.map_or(0, |counts| counts.unsent),
+            refused: report.drops.get(DropReason::TooManyOutstanding),
             release_p99_ns: p99(Metric::Release),
             is_impaired: !report.impairments.is_empty(),
             paused_ns: report.pauses.total_ns,
@@ -285,6 +288,12 @@ impl Verdict {
             let pings = counted(evidence.unsent, &format!("due {}", evidence.what()));
             reasons.push(format!("{pings} could not be sent in time"));
         }
+        if evidence.refused > 0 {
+            let pings = counted(evidence.refused, "due ping");
+            reasons.push(format!(
+                "{pings} could not be sent, as their flow had as many on their way as it can"
+            ));
+        }
         if self.is_busy(evidence) {
             let share = percent(self.busy_share);
             reasons.push(format!("the reactor was busy {share} of the time"));
@@ -364,6 +373,7 @@ mod tests {
         lateness_p99_ns: Some(60 * US),
         tap_queue_drops: 0,
         unsent: 0,
+        refused: 0,
         release_p99_ns: None,
         is_impaired: false,
         paused_ns: 0,
@@ -376,7 +386,12 @@ mod tests {
     #[test]
     fn each_bound_has_a_case_on_both_sides_and_what_is_beyond_it_is_named() {
         type Change = fn(&mut Evidence);
-        let table: [(&str, Change, Option<&str>); 31] = [
+        let table: [(&str, Change, Option<&str>); 32] = [
+            (
+                "more on their way than can be",
+                |e| e.refused = 7,
+                Some("7 due pings could not be sent, as their flow had"),
+            ),
             ("at rest", |_| {}, None),
             ("busy to the bound", |e| e.busy_ns = 9_000 * MS, None),
             (

@@ -370,7 +370,9 @@ impl Fabric for Switch {
             port.under_way = port.under_way.saturating_sub(1);
             if at < port.from {
                 self.note_drop(MOVING, at, vm, &frame);
-            } else if !port.is_down {
+            } else if port.is_down {
+                self.note_drop("ENETDOWN", at, vm, &frame);
+            } else {
                 port.inbox.push_back(frame);
             }
         }

@@ -39,7 +39,9 @@ fn empty_lab(vms: u32, switch: Switch) -> Lab {
     let scenario = Scenario::parse("test.toml", &scenario).unwrap();
     let plan = experiment::plan(&scenario).unwrap();
     let mut lab = SimulatedLab::new(switch, plan).unwrap();
-    let Ok(()) = lab.hypervisor().attribute_losses(AttributeLoss::Auto);
+    let Ok(()) = lab
+        .hypervisor()
+        .attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
     lab
 }
 

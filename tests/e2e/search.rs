@@ -219,10 +219,33 @@ fn what_can_not_be_searched_for_is_told_before_anything_is_touched() {
             "nowhere.toml: No such file",
         ),
     ] {
-        let run = lab.tap_reactor(&format!("search {words}")).expect_status(2);
-        assert!(run.stderr.contains(told), "{words}: {run:?}");
-        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+        refused(&lab, words, told);
     }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lab.toml");
+    for (line, told) in [
+        ("count = 3", "count = 3: the search decides"),
+        ("ramp = '1k:5k:5'", "ramp = 1k:5k:5: the search decides"),
+        ("[[phase]]\ncount = 3", "count = 3: the search decides"),
+        ("[[phase]]\nrate = 1000", "rate = 1000: the search decides"),
+        (
+            "[[phase]]\nduration = '1s'",
+            "duration = 1s: the search decides",
+        ),
+    ] {
+        std::fs::write(&path, format!("vms = 2\nping = 'vm0:vm1'\n{line}\n")).unwrap();
+        refused(
+            &lab,
+            &format!("{} --goal rate:loss=0", path.display()),
+            told,
+        );
+    }
+}
+
+fn refused(lab: &Lab, words: &str, told: &str) {
+    let run = lab.tap_reactor(&format!("search {words}")).expect_status(2);
+    assert!(run.stderr.contains(told), "{words}: {run:?}");
+    assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
 }
 
 #[test]

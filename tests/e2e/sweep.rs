@@ -73,6 +73,12 @@ fn any_setting_of_one_value_is_swept_and_expectations_say_what_breaks() {
             1,
             "breaks at timeout=1ms",
         ),
+        // Frames, lost, one-way p50 and p99, and what came in a second.
+        (
+            "--fabric sim --sweep rate=1k,10k --vms 2 --stream vm0:vm1 --count 1000 --impair delay=2ms,every=4",
+            1,
+            "rate=10k    1,000   250       2.01 ms  2.01 ms  7,5",
+        ),
     ] {
         let run = lab.tap_reactor(words).expect_status(status);
         assert!(run.stdout.contains(told), "{run:?}");

@@ -162,10 +162,9 @@ impl Impair {
         })
     }
 
-    /// The frames of streams that are held at `now`, likewise.
+    /// The frames of streams that are held, all of them.
     pub(super) fn held_streams(&self) -> impl Iterator<Item = ImpairedStream> {
-        let held = self.held.iter().take(MAX_LOOKS);
-        held.filter_map(|held| {
+        self.held.iter().filter_map(|held| {
             Some(ImpairedStream {
                 vm: held.vm,
                 direction: held.direction,

@@ -109,7 +109,7 @@ impl<F> Instrumented<F> {
         frames
     }
 
-    /// Returns the frames of streams that impairments and slow VMs hold, of very many some.
+    /// Returns the frames of streams that impairments and slow VMs hold.
     pub fn held_streams(&self) -> impl Iterator<Item = ImpairedStream> {
         let impaired = self.impair().into_iter().flat_map(Impair::held_streams);
         let misbehave = self.misbehave().into_iter();

@@ -18,6 +18,7 @@ mod streams;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -220,11 +221,16 @@ impl FromStr for AttributeLoss {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Looks for what becomes of lost pings from now on.
+    /// Looks for what becomes of lost pings from now on. A frame that is held on purpose for more than `timeout`, after which pings
+    /// are given up, is lost by that.
     ///
     /// # Errors
     /// If the kernel is to tell of the frames that it drops, and does not.
-    pub fn attribute_losses(&mut self, how: AttributeLoss) -> Result<(), F::Error> {
+    pub fn attribute_losses(
+        &mut self,
+        how: AttributeLoss,
+        timeout: Duration,
+    ) -> Result<(), F::Error> {
         if how == AttributeLoss::Off {
             let why = "--attribute-loss=off".to_owned();
             self.recorder.set_loss_method(LossMethod::None, why);
@@ -234,6 +240,7 @@ impl<F: Fabric> Hypervisor<F> {
         let vms = self.slots.iter_mut().flatten();
         vms.for_each(|slot| slot.vm.keep_ignored_probes());
         self.fabric.note_impaired_pings();
+        self.fabric.note_longer_holds(timeout);
         let watched = self.fabric.watch_drops();
         let (method, why) = match &watched {
             Ok(_) if self.fabric.environment().is_simulated => {

@@ -2,7 +2,6 @@
 //! can't know.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -62,17 +61,12 @@ const fn pinger(head: &ProbeHead) -> (MacAddr, Way) {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// These VMs of other ranks ping VMs of this one, and wait for `timeout`: what it does to that is kept for them.
-    pub fn ping_from_others(
-        &mut self,
-        stations: impl IntoIterator<Item = (MacAddr, VmId)>,
-        timeout: Duration,
-    ) {
+    /// These VMs of other ranks ping VMs of this one: what it does to that is kept for them.
+    pub fn ping_from_others(&mut self, stations: impl IntoIterator<Item = (MacAddr, VmId)>) {
         let stations: FxHashMap<_, _> = stations.into_iter().collect();
         if let Some(search) = &mut self.loss_search
             && !stations.is_empty()
         {
-            self.fabric.note_longer_holds(timeout);
             search.others = Some(Box::new(Others {
                 stations,
                 rows: BTreeMap::new(),

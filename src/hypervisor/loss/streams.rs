@@ -1,6 +1,6 @@
 //! Takes note of what happens to frames of streams that do not arrive. Nothing is kept of those that do.
 
-use super::evidence::Strength;
+use super::evidence::{Strength, elsewhere};
 use super::kernel::{Parties, is_ambiguous, is_at_exit, meaning};
 use super::notes::harmed;
 use super::obstacle::Ends;
@@ -12,9 +12,10 @@ use crate::vm::VmId;
 use crate::wire::{StreamHead, packet_length};
 
 impl<F: Fabric> Hypervisor<F> {
-    /// The TAP of `vm` did not take a frame.
+    /// The TAP of `vm` did not take a frame at `now`.
     pub(in crate::hypervisor) fn note_refused_stream(
         &mut self,
+        now: Instant,
         vm: VmId,
         frame: &[u8],
         why: WriteDrop,
@@ -27,7 +28,43 @@ impl<F: Fabric> Hypervisor<F> {
                 why: Some(Why::Write(why)),
                 ..Attribution::of(Cause::Refused, Way::Request, Place::Vm(vm))
             };
-            self.note_lost(&head, None, what);
+            self.note_lost(&head, None, self.flapping_or(what, now));
+        }
+    }
+
+    /// Takes note of the VMs with a link that is down at `at`, because it flaps, of those that a frame is for that is sent then: a
+    /// switch that no longer knows where they are floods it, and nobody drops it.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::hypervisor) fn note_flapping_receivers(&mut self, at: Instant, frame: &[u8]) {
+        if self.loss_search.is_none() {
+            return;
+        }
+        let Some(head) = self.stream_head(frame) else {
+            return;
+        };
+        for place in 0..self.offenders.len() {
+            let Some(vm) = self.offenders.get(place).copied() else {
+                return;
+            };
+            if self.is_stream_for(&head, vm)
+                && let Some(what) = self.was_down(vm, (at, at), Way::Request)
+            {
+                self.note_lost(&head, Some(vm), what);
+            }
+        }
+    }
+
+    /// A frame of a stream for one other VM has come to `vm`: to its own hardware address, if somebody believes that the other has it.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::hypervisor) fn note_misled_stream(&mut self, vm: VmId, frame: &[u8]) {
+        if self.loss_search.is_some()
+            && let Some(head) = self.stream_head(frame)
+            && self.has_one_receiver(&head)
+            && self.vm(vm).map(|vm| vm.mac()) == Some(head.destination_mac)
+        {
+            self.note_lost(&head, None, elsewhere(Way::Request, vm));
         }
     }
 
@@ -95,8 +132,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
         let bytes = packet_length(drop.frame.bytes());
         if let Some(to) = at_port.filter(|_| is_at_exit(drop)) {
-            let found = self.at_exit(now, (to, bytes), Way::Request);
-            what = found.map_or(what, |found| self.flapping_or(found, drop.at));
+            what = self.at_exit(now, (to, bytes), Way::Request).unwrap_or(what);
         } else if is_ambiguous(drop)
             && let Some(destination) = destination
         {
@@ -108,7 +144,7 @@ impl<F: Fabric> Hypervisor<F> {
                 None => {}
             }
         }
-        self.note_lost(head, to, what);
+        self.note_lost(head, to, self.flapping_or(what, drop.at));
     }
 
     fn note_lost(&mut self, head: &StreamHead, to: Option<VmId>, what: Attribution) {

@@ -96,7 +96,7 @@ fn what_a_flow_sent_before_it_or_its_source_left_counts_in_the_balance_of_its_ta
         ] {
             let mut lab = acquainted(3, &[(0, 2), (1, 2)]);
             let hypervisor = lab.hypervisor();
-            let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+            let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
             let phase = Phase::counted(0..2, Pacing::Window(1), 1);
             hypervisor.start(Instant::ZERO, vec![phase]);
             send_to(hypervisor, VmId(2), |source, _| match source {
@@ -116,7 +116,7 @@ fn what_a_flow_sent_before_it_or_its_source_left_counts_in_the_balance_of_its_ta
 fn a_request_that_was_reported_undeliverable_is_not_missed_again() {
     let mut lab = acquainted(2, &[(0, 1)]);
     let hypervisor = lab.hypervisor();
-    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
     let phase = Phase::counted(0..1, Pacing::Window(8), 2);
     hypervisor.start(Instant::ZERO, vec![phase]);
     send_to(hypervisor, VmId(1), |_, sequence| match sequence {
@@ -131,7 +131,7 @@ fn a_request_that_was_reported_undeliverable_is_not_missed_again() {
 fn requests_to_groups_are_not_taken_for_those_of_flows() {
     let mut lab = acquainted(2, &[(0, 1)]);
     let hypervisor = lab.hypervisor();
-    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
     let phase = Phase::counted(0..1, Pacing::Window(1), 1);
     hypervisor.start(Instant::ZERO, vec![phase]);
     // It may have answered one to a group instead.
@@ -159,7 +159,7 @@ fn a_syn_that_was_answered_may_have_been_a_repeat_of_one_that_was_lost() {
         let mut lab = SimulatedLab::on_switch(&plan).unwrap();
         lab.populate(&mut ()).unwrap();
         let hypervisor = lab.hypervisor();
-        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
         let phase = Phase::counted(0..1, Pacing::Window(8), 1);
         hypervisor.start(Instant::ZERO, vec![phase]);
         send_to(hypervisor, VmId(1), |_, _| Fate::RequestLost);
@@ -183,7 +183,7 @@ fn a_syn_that_was_answered_may_have_been_a_repeat_of_one_that_was_lost() {
 fn what_stands_in_the_way_is_judged_by_the_length_of_each_ping() {
     let mut lab = acquainted(2, &[(0, 1)]);
     let hypervisor = lab.hypervisor();
-    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
     // What was read of two TAPs a moment ago.
     let port = PortState {
         is_up: true,
@@ -263,7 +263,7 @@ fn a_ping_that_was_sent_late_to_a_vm_whose_link_was_down_by_then_is_put_down_to_
     ] {
         let mut lab = acquainted(2, &[(0, 1)]);
         let hypervisor = lab.hypervisor();
-        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
         let phase = Phase::counted(0..1, Pacing::Window(8), 1);
         hypervisor.start(Instant::ZERO, vec![phase]);
         let mut buffer = vec![0; 2048];
@@ -305,7 +305,7 @@ fn a_frame_of_a_vm_that_this_run_does_not_have_is_not_taken_for_too_long_where_i
     ] {
         let mut lab = acquainted(2, &[(0, 1)]);
         let hypervisor = lab.hypervisor();
-        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
         let phase = Phase::counted(0..1, Pacing::Window(8), 1);
         hypervisor.start(Instant::ZERO, vec![phase]);
         let mut buffer = vec![0; 2048];

@@ -63,7 +63,7 @@ impl Recorder {
         }
     }
 
-    /// `vm` has read a frame that is for it, and that was damaged on its way.
+    /// `vm` has read a frame of a stream that is for it, as far as can be told, and that was damaged on its way.
     pub fn stream_corrupt(&mut self, stream: StreamId, vm: VmId) {
         if let Some(streams) = &mut self.streams {
             streams.corrupt(stream, vm);

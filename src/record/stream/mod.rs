@@ -379,7 +379,7 @@ impl Streams {
         record.is_counted.then_some(one_way)
     }
 
-    /// `vm` has received a frame that is for it, and that was damaged on its way.
+    /// `vm` has received a frame of a stream that is for it, as far as can be told, and that was damaged on its way.
     pub(super) fn corrupt(&mut self, stream: StreamId, vm: VmId) {
         let record = self.records.get_mut(stream.index());
         if let Some(receiver) = record.and_then(|record| record.receiver_mut(vm)) {

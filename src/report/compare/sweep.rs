@@ -21,8 +21,9 @@ pub fn sweep_text(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let has_floods = runs.iter().any(|(_, run)| !run.floods.is_empty());
-    let mut headings = vec![
-        "",
+    let has_pings = runs.iter().any(|(_, run)| !run.is_of_streams());
+    let has_streams = runs.iter().any(|(_, run)| run.stream_counts.is_some());
+    let of_pings = [
         "pings",
         "lost",
         "unresolved",
@@ -32,14 +33,17 @@ pub fn sweep_text(
         "p99",
         "rate",
     ];
+    let of_streams = ["frames", "lost", "one-way p50", "p99", "rate"];
+    let mut headings = vec![""];
+    headings.extend(of_pings.iter().filter(|_| has_pings));
+    headings.extend(of_streams.iter().filter(|_| has_streams));
     headings.extend(has_floods.then_some("copies"));
     let mut table = Table::new(1, &headings);
     for (name, run) in runs {
         let totals = &run.totals;
         let resolution = &run.summaries[Metric::Resolution];
         let rtt = &run.summaries[Metric::Rtt];
-        let mut row = vec![
-            escaped(name),
+        let of_pings = [
             count(totals.sent + totals.unresolved),
             count(totals.lost),
             count(totals.unresolved),
@@ -49,6 +53,18 @@ pub fn sweep_text(
             span_or_dash(rtt.p99),
             rate(run.rate_per_s),
         ];
+        let counts = run.stream_counts.unwrap_or_default();
+        let one_way = &run.summaries[Metric::Stream];
+        let of_streams = [
+            count(counts.sent),
+            count(counts.lost),
+            span_or_dash(one_way.p50),
+            span_or_dash(one_way.p99),
+            rate(run.stream_rate().unwrap_or(0.0)),
+        ];
+        let mut row = vec![escaped(name)];
+        row.extend(of_pings.into_iter().filter(|_| has_pings));
+        row.extend(of_streams.into_iter().filter(|_| has_streams));
         let copies = run.floods.iter().map(|of| of.copies);
         row.extend(has_floods.then(|| count(copies.sum())));
         table.row(row);
@@ -86,6 +102,15 @@ pub(super) fn fault(report: &Report) -> Option<String> {
     if unresolved > 0 {
         let (some, all) = (count(unresolved), count(sent + unresolved));
         return Some(format!("{some} of {all} pings unresolved"));
+    }
+    if let Some(streams) = report.stream_counts
+        && streams.unresolved > 0
+    {
+        let (some, all) = (
+            count(streams.unresolved),
+            count(streams.sent + streams.unresolved),
+        );
+        return Some(format!("{some} of {all} frames without a neighbour"));
     }
     let unmet = report.expectations.iter().find(|outcome| !outcome.holds)?;
     Some(unmet.to_string())

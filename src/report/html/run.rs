@@ -190,10 +190,13 @@ fn streams_table(report: &Report) -> String {
     let rows = rows.map(|row| row.map(Cell::new).into());
     format!(
         "<section>\n<h2>Streams</h2>\n<p class=\"quiet\">{}{} · p50, p99: one-way times · late: came after a later one (RFC \
-         4737) · jitter: RFC 3550</p>\n{}</section>\n",
+         4737) · jitter: RFC 3550</p>\n{}{}</section>\n",
         Escaped(&streams::sentence(counts)),
         streams::two_clocks(report).map_or_else(String::new, |line| format!(" · {line}")),
-        table(&streams::COLUMNS, rows, false)
+        table(&streams::COLUMNS, rows, false),
+        streams::left_out(report, ROWS_LISTED).map_or_else(String::new, |line| format!(
+            "<p class=\"quiet\">{line}</p>\n"
+        ))
     )
 }
 

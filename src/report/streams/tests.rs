@@ -54,6 +54,8 @@ fn runs_are_told_as_one_and_what_they_lack_is_taken_over() {
     };
     assert_eq!(stream.counts.sent, 40);
     assert_eq!(stream.sent.frames_per_s, 10_000.0);
+    let totals = merged.stream_totals.unwrap();
+    assert_eq!((totals.streams, totals.sent_frames_per_s), (1, 10_000.0));
     assert_eq!(stream.one_way_ns.count, 38);
     assert_eq!(stream.one_way_ns.p50, None, "histograms are not saved");
     let merged = super::super::merge(&[fixtures::report(), one]).unwrap();

@@ -51,6 +51,8 @@ pub(super) struct Connection {
 /// What has happened to a VM's connections.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ConnectionCounts {
+    /// Those that a first SYN was sent for.
+    pub begun: u64,
     /// Those that were opened: SYNs that a SYN has answered.
     pub opened: u64,
     /// Those that are over: closed by both ends or reset.
@@ -70,6 +72,7 @@ impl ConnectionCounts {
     /// What has happened since it was `earlier`.
     const fn since(self, earlier: ConnectionCounts) -> ConnectionCounts {
         ConnectionCounts {
+            begun: self.begun - earlier.begun,
             opened: self.opened - earlier.opened,
             closed: self.closed - earlier.closed,
             ended_by_peer: self.ended_by_peer - earlier.ended_by_peer,
@@ -80,6 +83,7 @@ impl ConnectionCounts {
 
 impl AddAssign for ConnectionCounts {
     fn add_assign(&mut self, other: ConnectionCounts) {
+        self.begun += other.begun;
         self.opened += other.opened;
         self.closed += other.closed;
         self.ended_by_peer += other.ended_by_peer;

@@ -175,6 +175,7 @@ impl Vm {
         let connections = &mut self.probes.get_or_insert_default().connections;
         let ends = connections.open(&mut self.random, peer, connection)?;
         self.is_dirty = true;
+        connections.counts.begun += 1;
         let syn = self.syn(ends, &connection);
         let transmit = self.segment_frame(to_build, &syn, buffer);
         if transmit.is_none() {
