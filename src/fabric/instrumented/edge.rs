@@ -74,8 +74,8 @@ impl<F> Instrumented<F> {
         }
     }
 
-    /// From now on frames of pings are noted, too, that an impairment or a slow VM holds for longer than that, as long as there are
-    /// others' pings of which nobody here knows when they fail.
+    /// From now on frames of pings are noted, too, that an impairment or a slow VM holds for longer than that: of very many that are
+    /// held it would take too long to look at all when a ping fails, and of others' pings nobody here knows when they do.
     pub fn note_longer_holds(&mut self, longest: Duration) {
         self.longest_hold = Some(longest);
         if let Some(edge) = &mut self.edge {

@@ -185,8 +185,8 @@ impl<F: Fabric> Hypervisor<F> {
             }
             return;
         };
-        if ping.harm.is_hold() {
-            // When its own pings fail, it is looked what is held then.
+        if ping.harm.is_hold() && matches!(ping.head, PingHead::Link(_)) {
+            // How long a search lasts is another matter: when it fails, it is looked what is held then.
             return;
         }
         let is_for = match &ping.head {
