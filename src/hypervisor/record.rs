@@ -102,6 +102,10 @@ impl<F: Fabric> Hypervisor<F> {
                     received,
                 });
             }
+            PingOutcome::Unresolved { .. } => {
+                self.record_rare_ping(now, (vm, ping), flow, outcome);
+                return self.load.not_sent(now, flow);
+            }
             _ => self.record_rare_ping(now, (vm, ping), flow, outcome),
         }
         if outcome.is_final() {

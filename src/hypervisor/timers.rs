@@ -73,7 +73,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             PingStart::Refused => {
                 self.recorder.dropped(DropReason::TooManyOutstanding);
-                self.load.finished(now, due.flow);
+                self.load.not_sent(now, due.flow);
                 None
             }
         };

@@ -32,6 +32,9 @@ pub use self::sizes::Sizes;
 use self::span::Span;
 use crate::time::Instant;
 
+/// So long the place of a ping that could not be sent stays empty in a closed loop: as `ping -f` waits (iputils).
+const UNSENT_WAIT: Duration = Duration::from_millis(10);
+
 /// The index of a flow: one source VM that pings one destination.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FlowId(pub u32);
@@ -218,14 +221,7 @@ impl Load {
 
     /// Records that a ping of `id` was answered, lost, or ended otherwise. In a closed loop that opens the window.
     pub fn finished(&mut self, now: Instant, id: FlowId) {
-        let apart = self.tell_apart(id, |load, id| {
-            load.finished(now, id);
-            load.is_over()
-        });
-        if let Some(is_over) = apart {
-            if is_over {
-                self.drop_apart();
-            }
+        if self.ended_apart(id, |load, id| load.finished(now, id)) {
             return;
         }
         self.outstanding = self.outstanding.saturating_sub(1);
@@ -237,6 +233,36 @@ impl Load {
             let pings = flow.open(*window, u32::MAX);
             push(open, id, now, pings);
         }
+    }
+
+    /// Records that a ping of `id` could not be sent. In a closed loop its place is open again after [`UNSENT_WAIT`]: the next one may
+    /// fail as quickly.
+    #[cold]
+    pub fn not_sent(&mut self, now: Instant, id: FlowId) {
+        if self.ended_apart(id, |load, id| load.not_sent(now, id)) {
+            return;
+        }
+        let Schedule::Window { starting, .. } = &mut self.schedule else {
+            return self.finished(now, id);
+        };
+        starting.push(Reverse((now + UNSENT_WAIT, id)));
+        self.outstanding = self.outstanding.saturating_sub(1);
+        if let Some(flow) = self.flows.get_mut(id.index()) {
+            flow.ping_finished();
+        }
+    }
+
+    /// Has the load of a flow with a pace of its own take in that a ping has ended. Returns false of another flow.
+    #[inline]
+    fn ended_apart(&mut self, id: FlowId, end: impl FnOnce(&mut Load, FlowId)) -> bool {
+        let apart = self.tell_apart(id, |load, id| {
+            end(load, id);
+            load.is_over()
+        });
+        if apart == Some(true) {
+            self.drop_apart();
+        }
+        apart.is_some()
     }
 
     /// Returns the time from which [`Load::next`] returns a ping: [`Instant::ZERO`] if one is due now, `None` if none is

@@ -148,6 +148,17 @@ impl PlanContext<'_> {
             );
             return Err(setting.error(why));
         }
+        let most = kind.most_outstanding();
+        if let Some(window) = settings.get("window")
+            && window
+                .text
+                .parse::<usize>()
+                .is_ok_and(|window| window > most)
+        {
+            return Err(window.error(format_args!(
+                "a flow has {most} {kind} probe on its way at a time; expected a window of {most}"
+            )));
+        }
         let usual = Probe::of(kind);
         let port = match port {
             Some((setting, _)) if !kind.has_ports() => {
@@ -446,6 +457,10 @@ mod tests {
             (
                 "ping = 'vm0:vm1'\ntcp-listen = 40000",
                 "expected a port from 1 to 32767",
+            ),
+            (
+                "ping = 'vm0:vm1'\nprobe = 'arp'\nwindow = 2",
+                "window = 2: a flow has 1 arp probe on its way at a time; expected a window of 1",
             ),
             (
                 "ping = 'vm0:vm1'\nprobe = 'arp'\nsize = 100",

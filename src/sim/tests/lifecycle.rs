@@ -125,3 +125,30 @@ fn whether_to_stop_is_asked_within_an_instant_at_which_much_is_flooded() {
     });
     assert_eq!((end, is_early), (Instant::ZERO + MS, true));
 }
+
+#[test]
+fn a_closed_loop_whose_pings_can_not_be_sent_tries_again_in_a_while() {
+    for (load, sent, unresolved) in [
+        // A port of its own for each connection that is held, and then none.
+        (
+            "ping = 'vm0:vm1'\nprobe = 'tcp'\ntcp-hold = '10s'",
+            28_232,
+            8 * 50..=8 * 100,
+        ),
+        // Addresses that nobody has: eight wait for the answer for three seconds.
+        ("ping = 'vm0:absent'\ntimeout = '5s'", 0, 8..=8),
+    ] {
+        let text = format!("fabric = 'sim'\nvms = 2\nwindow = 8\nduration = '1s'\n{load}");
+        let scenario = Scenario::parse("lab.toml", &text).unwrap();
+        let mut lab = SimulatedLab::on_switch(experiment::plan(&scenario).unwrap()).unwrap();
+        lab.populate(&mut ()).unwrap();
+        lab.run(&mut ());
+        let totals = lab.report("").totals;
+        assert_eq!(totals.sent, sent, "{load}");
+        assert!(
+            unresolved.contains(&totals.unresolved),
+            "{load}: {}",
+            totals.unresolved
+        );
+    }
+}

@@ -145,6 +145,11 @@ impl ProbeKind {
         self.default_port().is_some()
     }
 
+    /// Returns how many pings of a flow may be on their way at once.
+    pub const fn most_outstanding(self) -> usize {
+        self.row().most_outstanding
+    }
+
     /// Returns true if probes carry a payload.
     pub const fn has_payload(self) -> bool {
         self.row().has_payload

@@ -109,7 +109,7 @@ impl Session {
                 true => config.destination,
                 false => Ipv4Addr::UNSPECIFIED.into(),
             },
-            most_outstanding: config.probe.kind.row().most_outstanding as u32,
+            most_outstanding: config.probe.kind.most_outstanding() as u32,
             next_sequence: 0,
             unfinished: VecDeque::new(),
             answered: Vec::new(),
