@@ -22,9 +22,9 @@ fn run_expecting(scenario: &str, expectations: &[&str]) -> (Report, Vec<String>)
     let mut lab = Lab::build(&experiment, &mut ()).unwrap();
     lab.run(&mut ());
     let mut report = lab.report("test");
-    report.expect(&expectations);
-    let amiss = lab.shortcomings(&report, &expectations);
+    lab.judge(&mut report, &expectations);
     lab.close().unwrap();
+    let amiss = report.shortcomings.clone().unwrap();
     (report, amiss)
 }
 
@@ -275,10 +275,11 @@ fn a_signal_that_came_while_a_simulation_was_made_ends_it_with_a_report() {
     let mut lab = Lab::build(&plan, &mut ()).unwrap();
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap(); // to this thread alone
     lab.run(&mut ());
-    let report = lab.report("test");
+    let mut report = lab.report("test");
     assert!(report.interrupted);
     assert_eq!(report.totals.sent, 0);
-    assert_eq!(lab.shortcomings(&report, &[]), ["no ping was sent"]);
+    assert!(!lab.judge(&mut report, &[]));
+    assert_eq!(report.why_failed(), ["no ping was sent"]);
     lab.close().unwrap();
 }
 
