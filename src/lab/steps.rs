@@ -486,7 +486,9 @@ where
         let end = self.end.filter(|_| self.is_interrupted);
         let amiss = completeness::shortcomings(&self.plan, report, end, expectations);
         let elsewhere = self.amiss_elsewhere.iter().cloned();
-        let all = elsewhere.chain(self.refusals()).chain(amiss);
+        let failed = self.failed.iter();
+        let failed = failed.map(|error| format!("the run has failed: {error}"));
+        let all = elsewhere.chain(self.refusals()).chain(amiss).chain(failed);
         report.shortcomings = Some(all.collect());
         report.why_failed().is_empty()
     }

@@ -4,6 +4,18 @@ use std::collections::HashSet;
 
 use super::Report;
 
+/// What holds of a run without shortcomings.
+pub(super) const COMPLETE: &str = "the run is complete";
+
+/// What is said of a run that was not judged.
+pub(super) const NOT_JUDGED: &str =
+    "not known: the run was not over yet, or an earlier version wrote its report";
+
+/// A shortcoming, for a person who reads it between other sentences.
+pub(super) fn sentence(shortcoming: &str) -> String {
+    format!("The run is not complete: {shortcoming}")
+}
+
 impl Report {
     /// Returns why the run fails, one sentence each: what was [expected](Report::expectations) and does not hold, and why the run
     /// is [incomplete](Report::shortcomings). Empty of a run that ends with exit status 0.
