@@ -61,7 +61,7 @@ where
     /// The reason of the run's end, if that came before its begin.
     pub(super) ended_early: Option<End>,
     /// The first thing that went wrong.
-    failed: Option<SystemError>,
+    pub(super) failed: Option<SystemError>,
     is_there: bool,
 }
 

@@ -508,6 +508,18 @@ mod tests {
     }
 
     #[test]
+    fn the_page_says_why_the_run_is_incomplete_and_nothing_if_it_is_not() {
+        let mut report = fixtures::report();
+        let told = "<p class=\"verdict bad\">The run is not complete: ";
+        assert!(!written(&report).contains(told));
+        report.shortcomings = Some(Vec::new());
+        assert!(!written(&report).contains(told));
+        report.shortcomings = Some(vec!["<b> is gone".to_owned()]);
+        let line = format!("{told}&lt;b&gt; is gone</p>\n");
+        assert!(written(&report).contains(&line));
+    }
+
+    #[test]
     fn a_run_without_pings_makes_a_page_too() {
         use crate::record::{Limits, Recorder};
         use crate::report::Context;
