@@ -228,7 +228,7 @@ fn saved_runs_keep_why_they_failed_and_merged_ones_have_it_of_all_each_once() {
     let [first, second, whole] = ["a.json", "b.json", "whole.json"].map(|name| files.path(name));
     let lost = Case::failed("pings not answered: 10");
     for (words, expected) in [
-        (format!("{first}"), lost.clone()),
+        (first.clone(), lost.clone()),
         (format!("{first} {second} --merge"), lost.clone()),
         (format!("{whole} {first} --merge --allow-different"), lost),
         (whole, Case::Passed),
