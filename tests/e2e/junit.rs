@@ -312,3 +312,29 @@ fn of_ranks_the_document_tells_what_is_amiss_in_any() {
     let is_gone = |why: &String| why.starts_with("rank 1 on ") && why.contains(" is gone in ");
     assert!(why.iter().any(is_gone), "{why:?}");
 }
+
+#[test]
+fn a_vm_that_could_not_start_is_told_once_whichever_rank_has_it() {
+    let lab = Lab::new();
+    let files = Files::new();
+    let scenario = files.path("lab.toml");
+    let phases = "[[phase]]\nping = [\"vm0:vm2\"]\nduration = \"5s\"\n\
+                  [[phase]]\nping = [\"vm0:vm1\", \"vm2:vm3\"]\nduration = \"200ms\"\nstart = [\"vm1\", \"vm3\"]\n";
+    let text =
+        format!("vms = 4\nnetns = \"host\"\nresolve = \"static\"\ninterval = \"10ms\"\n{phases}");
+    std::fs::write(&scenario, text).expect("a scenario");
+    let words = format!("--scenario {scenario} --cores 2 -q {files}");
+    let mut run = lab.start_tap_reactor(&words);
+    lab.wait_until_vm_sent(&mut run, "tap0", 20);
+    for taken in ["tap1", "tap3"] {
+        lab.ip(&format!("link add {taken} type bridge"));
+    }
+    let run = run.wait().expect_status(1);
+    let reasons = files.expect_reasons(&lab, &run.stderr);
+    let mut refused: Vec<&str> = reasons
+        .iter()
+        .filter_map(|why| Some(why.split_once(" could not start: ")?.0))
+        .collect();
+    refused.sort_unstable();
+    assert_eq!(refused, ["rank 1: vm3", "vm1"], "{reasons:?}");
+}

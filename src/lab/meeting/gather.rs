@@ -153,7 +153,11 @@ where
         let Some(mut meeting) = self.meeting.take() else {
             return Gathered::Whole(Box::new(report));
         };
-        let amiss = self.refusals();
+        let amiss = match rank.is_first() {
+            // It judges the report, and tells its own then.
+            true => Vec::new(),
+            false => self.refusals(),
+        };
         let of_others: Vec<_> = self.hypervisor.losses_of_others().collect();
         let elsewhere = self.hypervisor.misbehaviours_elsewhere().len();
         let streams = self.stream_names();
