@@ -56,8 +56,8 @@ pub(super) fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
     last.map_or(Ok(()), Err)
 }
 
-/// Builds the lab, runs the experiment, writes and prints the report, and takes the lab away. Tells whether every ping was
-/// answered.
+/// Builds the lab, runs the experiment, writes and prints the report, and takes the lab away. Tells whether all was as
+/// expected.
 ///
 /// Files are written first, because no reader can hold them up; and whatever went wrong, the lab is removed before the
 /// program says so.
@@ -90,30 +90,25 @@ pub(super) fn measure(
     lab.run(&mut terminal);
     drop(terminal);
     let report = lab.report(&output.command);
-    let (mut report, elsewhere, reports) = match lab.gather(report) {
-        Gathered::Whole(report, amiss) => (*report, amiss, output.reports.clone()),
+    let (mut report, reports) = match lab.gather(report) {
+        Gathered::Whole(report) => (*report, output.reports.clone()),
         // Rank 0 tells it, and what is amiss in it.
         Gathered::Delivered(report) => {
             lab.close()?;
             return Ok((*report, true));
         }
         // The files are rank 0's.
-        Gathered::Kept(report, why) => (*report, vec![why], Vec::new()),
+        Gathered::Kept(report) => (*report, Vec::new()),
     };
-    let as_expected = report.expect(&output.expectations);
+    let is_as_expected = lab.judge(&mut report, &output.expectations);
     let mut errors = write_files(&report, reports);
-    for unmet in report.expectations.iter().filter(|o| !o.holds) {
-        console::eprint(format_args!("tap-reactor: {unmet}"));
-    }
-    let mut amiss = elsewhere;
-    amiss.extend(lab.shortcomings(&report, &output.expectations));
-    for what in &amiss {
-        console::eprint(format_args!("tap-reactor: {what}"));
+    for why in report.why_failed() {
+        console::eprint(format_args!("tap-reactor: {why}"));
     }
     errors.extend(print(&report).err().map(RunError::from));
     errors.extend(lab.close().err().map(RunError::from));
     last_of(errors)?;
-    Ok((report, as_expected && amiss.is_empty()))
+    Ok((report, is_as_expected))
 }
 
 fn tells_of_waits(experiment: &Experiment, output: &Output) -> bool {

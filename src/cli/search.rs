@@ -12,10 +12,10 @@ use tap_reactor::experiment::{
 use tap_reactor::lab::Lab;
 use tap_reactor::record::DropReason;
 use tap_reactor::report::{
-    Destination, GoalReport, Outcome, Report, SEARCH_SCHEMA, SearchExpectation, SearchReport,
-    TrialReport, check_search, progress, search_json, search_text, trial_words, write_search,
+    Destination, GoalReport, Report, SEARCH_SCHEMA, SearchExpectation, SearchReport, TrialReport,
+    check_search, progress, search_json, search_text, trial_words, write_search,
 };
-use tap_reactor::search::{Ending, Goal, Ladder, Planned, Search, Verdict};
+use tap_reactor::search::{Goal, Ladder, Planned, Search, Verdict};
 use tap_reactor::system::{EarlySignals, SignalsBetween};
 use tap_reactor::time::{Clock as _, Instant, MonotonicClock};
 
@@ -28,6 +28,10 @@ const PLACE: &str = "{}";
 
 /// The axis that is pings per second.
 const RATE: &str = "rate";
+
+/// What ends a search before it is done.
+const BY_SIGNAL: &str = "a signal came before the search was done";
+const BY_TIME: &str = "the time box left no time for another trial before the search was done";
 
 /// The range of a rate, and of what is counted, where none is given.
 const RATES: RangeInclusive<f64> = 100.0..=10e6;
@@ -337,8 +341,8 @@ impl Asked {
         text + &format!("\nThe trial with the least load:\n\n{}", describe(plan))
     }
 
-    /// Makes the trials, and reports what was found. Returns true if it was as expected: a lower bound for each goal, and every
-    /// expectation held.
+    /// Makes the trials, and reports what was found. Returns true if it was as expected: it was done, with a lower bound for each goal,
+    /// and every expectation held.
     ///
     /// A signal ends the trial that it comes in, and the search; so does the end of the time. What is known then is reported.
     ///
@@ -354,22 +358,26 @@ impl Asked {
         let mut search = Search::new(self.goals.clone(), self.ladder.clone(), is_rate);
         let mut trials: Vec<TrialReport> = Vec::new();
         let mut error = None;
-        let mut is_interrupted = false;
+        let mut ended_by = None;
         while let Some(planned) = search.next() {
-            if signals.has_come() || self.is_over(began, &planned) {
-                is_interrupted = true;
+            if signals.has_come() {
+                ended_by = Some(BY_SIGNAL.to_owned());
+                break;
+            }
+            if self.is_over(began, &planned) {
+                ended_by = Some(BY_TIME.to_owned());
                 break;
             }
             let report = match self.trial(&planned) {
                 Ok(report) => report,
                 Err(refused) => {
+                    ended_by = Some(format!("a trial has failed: {refused}"));
                     error = Some(refused);
-                    is_interrupted = true;
                     break;
                 }
             };
             if report.interrupted {
-                is_interrupted = true;
+                ended_by = Some(BY_SIGNAL.to_owned());
                 break;
             }
             started = started.or(report.started_unix_ms);
@@ -391,7 +399,7 @@ impl Asked {
             run: self.trials.command.clone(),
             started_unix_ms: started,
             elapsed_ns: MonotonicClock.now().nanos_since(began),
-            interrupted: is_interrupted,
+            interrupted: ended_by.is_some(),
             axis: self.trials.axis.clone(),
             least: *self.range.start(),
             greatest: *self.range.end(),
@@ -400,19 +408,13 @@ impl Asked {
                 .collect(),
             trials,
             expectations: Vec::new(),
+            shortcomings: ended_by.into_iter().collect(),
         };
         let checked = self.expectations.iter().map(|each| each.check(&report));
         report.expectations = checked.collect();
-        let is_as_expected = report
-            .expectations
-            .iter()
-            .all(|outcome: &Outcome| outcome.holds)
-            && findings
-                .iter()
-                .all(|finding| finding.lower.is_some() && finding.ending != Ending::Unfinished);
         let written = self.tell(&report);
         run::last_of(error.into_iter().chain(written).collect())?;
-        Ok(is_as_expected)
+        Ok(report.why_failed().is_empty())
     }
 
     /// Returns true if there is no time left for a trial.
@@ -463,13 +465,13 @@ impl Asked {
         }
     }
 
-    /// Writes and prints the report; returns what could not be.
+    /// Writes and prints the report, and why the search fails; returns what could not be.
     fn tell(&mut self, report: &SearchReport) -> Vec<RunError> {
         let files = std::mem::take(&mut self.reports).into_iter();
         let written = files.filter_map(|file| write_search(file, report).err());
         let mut errors: Vec<RunError> = written.map(RunError::from).collect();
-        for unmet in report.expectations.iter().filter(|outcome| !outcome.holds) {
-            console::eprint(format_args!("tap-reactor: {unmet}"));
+        for why in report.why_failed() {
+            console::eprint(format_args!("tap-reactor: {why}"));
         }
         let printed = match (self.json, self.quiet) {
             (true, _) => console::print(|out| search_json(report, out)),

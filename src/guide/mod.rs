@@ -32,7 +32,7 @@ macro_rules! links {
 [`SimulatedLab`]: crate::lab::SimulatedLab
 [`Experiment::of_vms`]: crate::experiment::Experiment::of_vms
 [`Observer`]: crate::lab::Observer
-[`Lab::shortcomings`]: crate::lab::Lab::shortcomings
+[`Lab::judge`]: crate::lab::Lab::judge
 [`Lab::begin`]: crate::lab::Lab::begin
 [`Lab::drive`]: crate::lab::Lab::drive
 [`Command`]: crate::hypervisor::Command

@@ -296,14 +296,17 @@ impl<'a> Lab<'a> {
     }
 
     /// Gives the report to rank 0, or gathers those of all ranks there. Of a run that is not of several ranks it is the report.
+    /// [`Lab::judge`] comes after it.
     pub fn gather(&mut self, report: Report) -> Gathered {
         of_either!(self, lab => lab.gather(report))
     }
 
-    /// Returns why the run is incomplete, one sentence each: pings not answered or not sent, frames not carried. An
-    /// expectation about failed pings alone decides how many may fail. Empty for a run without flows.
-    pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
-        of_either!(self, lab => lab.shortcomings(report, expectations))
+    /// Judges the report of a run that is over: keeps in it what came of `expectations`, and why the run is
+    /// [incomplete](Report::shortcomings): pings not answered or not sent, frames not carried, an early end. An expectation about
+    /// failed pings alone decides how many may fail. A run without flows and streams is complete. Returns true if all is as
+    /// expected; else [`Report::why_failed`] tells why not.
+    pub fn judge(&self, report: &mut Report, expectations: &[Expectation]) -> bool {
+        of_either!(self, lab => lab.judge(report, expectations))
     }
 
     /// Removes the lab.

@@ -56,10 +56,12 @@ where
     pub(super) control: Option<Control>,
     /// The meeting with other ranks, if there are any.
     pub(super) meeting: Option<Meeting>,
+    /// What is amiss in other ranks, once the report was [gathered](LabOn::gather).
+    pub(super) amiss_elsewhere: Vec<String>,
     /// The reason of the run's end, if that came before its begin.
     pub(super) ended_early: Option<End>,
     /// The first thing that went wrong.
-    failed: Option<SystemError>,
+    pub(super) failed: Option<SystemError>,
     is_there: bool,
 }
 
@@ -91,6 +93,7 @@ where
             listeners,
             control: None,
             meeting: None,
+            amiss_elsewhere: Vec::new(),
             ended_early: None,
             failed: None,
             is_there: true,
@@ -477,11 +480,17 @@ where
         None
     }
 
-    /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
-    pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
+    /// Judges the report of the run; see [`Lab::judge`](super::Lab::judge).
+    pub fn judge(&self, report: &mut Report, expectations: &[Expectation]) -> bool {
+        report.expect(expectations);
         let end = self.end.filter(|_| self.is_interrupted);
         let amiss = completeness::shortcomings(&self.plan, report, end, expectations);
-        self.refusals().into_iter().chain(amiss).collect()
+        let elsewhere = self.amiss_elsewhere.iter().cloned();
+        let failed = self.failed.iter();
+        let failed = failed.map(|error| format!("the run has failed: {error}"));
+        let all = elsewhere.chain(self.refusals()).chain(amiss).chain(failed);
+        report.shortcomings = Some(all.collect());
+        report.why_failed().is_empty()
     }
 
     /// Returns what VMs could not do, one sentence each.

@@ -8,6 +8,7 @@ use crate::load::Pacing;
 use crate::reactor::End;
 use crate::record::{DropReason, Metric};
 use crate::report::Expectation;
+use crate::system::SystemError;
 use crate::time::{Instant, unix_nanos};
 
 /// Runs a simulated scenario. Returns what was measured, and what is amiss where `expectations` judge.
@@ -22,9 +23,9 @@ fn run_expecting(scenario: &str, expectations: &[&str]) -> (Report, Vec<String>)
     let mut lab = Lab::build(&experiment, &mut ()).unwrap();
     lab.run(&mut ());
     let mut report = lab.report("test");
-    report.expect(&expectations);
-    let amiss = lab.shortcomings(&report, &expectations);
+    lab.judge(&mut report, &expectations);
     lab.close().unwrap();
+    let amiss = report.shortcomings.clone().unwrap();
     (report, amiss)
 }
 
@@ -275,11 +276,28 @@ fn a_signal_that_came_while_a_simulation_was_made_ends_it_with_a_report() {
     let mut lab = Lab::build(&plan, &mut ()).unwrap();
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap(); // to this thread alone
     lab.run(&mut ());
-    let report = lab.report("test");
+    let mut report = lab.report("test");
     assert!(report.interrupted);
     assert_eq!(report.totals.sent, 0);
-    assert_eq!(lab.shortcomings(&report, &[]), ["no ping was sent"]);
+    assert!(!lab.judge(&mut report, &[]));
+    assert_eq!(report.why_failed(), ["no ping was sent"]);
     lab.close().unwrap();
+}
+
+#[test]
+fn a_run_that_the_system_has_ended_is_not_complete_though_every_ping_was_answered() {
+    let text = "fabric = \"sim\"\nping = \"vm0:vm1\"\ncount = 3";
+    let plan = experiment::plan(&Scenario::parse("test.toml", text).unwrap()).unwrap();
+    let mut lab = SimulatedLab::on_switch(Cow::Borrowed(&plan)).unwrap();
+    lab.populate(&mut ()).unwrap();
+    lab.run(&mut ());
+    let mut report = lab.report("test");
+    assert!(lab.judge(&mut report, &[]));
+    lab.failed = Some(SystemError::refused("poll", "no reason"));
+    assert!(!lab.judge(&mut report, &[]));
+    let [why] = report.why_failed().try_into().unwrap();
+    assert!(why.starts_with("the run has failed: poll"), "{why}");
+    assert!(lab.close().is_err());
 }
 
 #[test]

@@ -212,6 +212,7 @@ impl Builder {
             memory: context.memory,
             verdict: Verdict::default(),
             expectations: Vec::new(),
+            shortcomings: None,
             reactor: ReactorReport {
                 turns: setup.turns + work.turns,
                 frames_in: setup.frames_in + work.frames_in,

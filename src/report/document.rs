@@ -73,6 +73,11 @@ pub struct Report {
     /// The expectations of the run, and the result of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expectations: Vec<Outcome>,
+    /// Why the run is incomplete, one sentence each: pings or frames not answered or not sent, where no expectation says how many
+    /// may fail; frames not carried; an end before all was done. Empty if it is complete. Absent if that was not judged: the run
+    /// was not over, or an earlier version wrote the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortcomings: Option<Vec<String>>,
     /// Work of the reactor.
     pub reactor: ReactorReport,
     /// Dropped frames by reason; only the reasons that occurred.

@@ -188,6 +188,7 @@ pub fn whole() -> Report {
             spared_deliveries: Some(3),
             simulated: false,
         }),
+        shortcomings: Some(vec!["pings not answered: 5".to_owned()]),
         memory: Some(MemoryReport {
             rss_bytes: 1 << 20,
             peak_bytes: Some(1 << 21),

@@ -93,7 +93,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         ending: "junit.xml",
-        doc: "test cases for CI: one for each expectation",
+        doc: "test cases for CI: one for each expectation, and one that the run is complete",
         media_type: "application/xml",
         write: Writer::Run(junit_piece),
         compare: None,

@@ -4,16 +4,19 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::pieces::Next;
-use super::search::SearchReport;
+use super::search::{SEARCH_COMPLETE, SearchReport};
+use super::shortcomings::COMPLETE;
 use super::text::{RANK_COLUMNS, rank_rows};
 use super::units::{count, percent, rate, span, span_or_dash};
 use super::{Outcome, Report, connections, streams};
 use crate::escape::is_hidden;
 use crate::record::{LatencySummary, Metric};
 
-/// Writes the summary of a run: the verdict, the expectations, and a table of figures.
+/// Writes the summary of a run: the expectations, whether it is complete, the verdict, and a table of figures.
 pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io::Result<Next> {
-    let mut text = head(&report.run, &report.expectations);
+    let judged = report.shortcomings.iter();
+    let judged = judged.flat_map(|shortcomings| complete(COMPLETE, shortcomings));
+    let mut text = head(&report.run, expected(&report.expectations).chain(judged));
     let totals = &report.totals;
     let pings = (!report.is_of_streams()).then(|| {
         format!(
@@ -93,26 +96,48 @@ pub(super) fn markdown_piece(report: &Report, _: usize, out: &mut Vec<u8>) -> io
 /// # Errors
 /// When `out` can't be written to.
 pub fn search_markdown(report: &SearchReport, out: &mut dyn Write) -> io::Result<()> {
-    let mut text = head(&report.run, &report.expectations);
-    for goal in &report.goals {
-        text += &format!("- {}: {}\n", shown(&goal.goal), shown(&goal.sentence));
-    }
+    let goals = report.goals.iter();
+    let goals = goals.map(|goal| {
+        let words = format!("{}: {}", goal.goal, goal.sentence);
+        (goal.lower.is_some(), words)
+    });
+    let complete = complete(SEARCH_COMPLETE, &report.shortcomings);
+    let lines = goals.chain(expected(&report.expectations)).chain(complete);
+    let mut text = head(&report.run, lines);
     let (trials, elapsed) = (report.trials.len() as u64, span(report.elapsed_ns));
-    text += &format!("\n{} trials in {elapsed}\n", count(trials));
+    text += &format!("{} trials in {elapsed}\n", count(trials));
     out.write_all(text.as_bytes())
 }
 
-fn head(run: &str, expectations: &[Outcome]) -> String {
+/// A sentence, and whether all is well with what it says.
+type Line = (bool, String);
+
+/// The head: what ran, and lines of what came of it.
+fn head(run: &str, lines: impl Iterator<Item = Line>) -> String {
     let mut text = format!("### tap-reactor\n\n{}\n\n", shown(run));
-    for outcome in expectations {
-        let sign = if outcome.holds { "✅" } else { "❌" };
+    let before = text.len();
+    for (holds, words) in lines {
+        let sign = if holds { "✅" } else { "❌" };
         // A String takes everything.
-        let _ = writeln!(text, "- {sign} {}", shown(&outcome.to_string()));
+        let _ = writeln!(text, "- {sign} {}", shown(&words));
     }
-    if !expectations.is_empty() {
+    if text.len() > before {
         text.push('\n');
     }
     text
+}
+
+fn expected(outcomes: &[Outcome]) -> impl Iterator<Item = Line> {
+    let outcomes = outcomes.iter();
+    outcomes.map(|outcome| (outcome.holds, outcome.to_string()))
+}
+
+/// The shortcomings; if there are none, the words for all that is `complete`.
+fn complete(complete: &str, shortcomings: &[String]) -> Vec<Line> {
+    match shortcomings {
+        [] => vec![(true, complete.to_owned())],
+        all => all.iter().map(|what| (false, what.clone())).collect(),
+    }
 }
 
 /// Text that is shown as it is, whatever it holds.
@@ -151,6 +176,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("- ✅ expected loss\\<1%: holds"), "{text}");
+        assert!(text.contains("\n- ❌ pings not answered: 5\n\n"), "{text}");
         assert!(text.contains("\n| rtt | 3,995 | "), "{text}");
         assert!(
             text.contains("\n90 TCP connections opened (45.0/s), at most 30 open at once;"),
@@ -162,6 +188,29 @@ mod tests {
         );
         let ranks = "\n| rank | host | answered | late p99 | busy | clock ± |\n|--:|---|--:|--:|--:|--:|\n| 1 | host1 | ";
         assert!(text.contains(ranks), "{text}");
+    }
+
+    #[test]
+    fn a_run_is_told_to_be_complete_only_if_it_is_known_to_be() {
+        let mut report = fixtures::report();
+        for (shortcomings, told) in [
+            (None, None),
+            (Some(vec![]), Some("- ✅ the run is complete\n")),
+            (
+                Some(vec!["SIGINT <b> came".to_owned(), "more".to_owned()]),
+                Some("- ❌ SIGINT \\<b\\> came\n- ❌ more\n"),
+            ),
+        ] {
+            report.shortcomings = shortcomings;
+            let mut out = Vec::new();
+            markdown_piece(&report, 0, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(
+                text.contains(&format!("\n\n{}", told.unwrap_or_default())),
+                "{text}"
+            );
+            assert_eq!(text.contains("\n- "), told.is_some(), "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::build::per_second;
 use super::provenance::unlike;
 use super::{
     FlowReport, MemberReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, losses,
+    shortcomings,
 };
 use crate::record::{LatencySummary, Moments, PerMetric};
 
@@ -83,6 +84,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
     }
     merged.flows = flows(reports);
     (merged.flow_count, merged.flows_whole) = flow_counts(reports, &merged.flows);
+    merged.shortcomings = shortcomings::of_all(reports);
     if !others.is_empty() {
         // They were expected of a single run, as ranks are of one.
         merged.expectations.clear();

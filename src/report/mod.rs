@@ -45,6 +45,7 @@ mod ranks;
 mod recordings;
 mod schema;
 mod search;
+mod shortcomings;
 mod streams;
 mod svg;
 mod table;

@@ -9,7 +9,8 @@ use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
     FlowReport, LossReport, MemberReport, Report, Table, connections, environment, floods,
-    impairments, link_changes, losses, misbehaviours, moves, path_split, recordings, streams,
+    impairments, link_changes, losses, misbehaviours, moves, path_split, recordings, shortcomings,
+    streams,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -122,8 +123,13 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
             writeln!(out, "Busy polling took {}.", span(spun))?;
         }
     }
-    let mut outcomes = report.expectations.iter();
-    outcomes.try_for_each(|outcome| writeln!(out, "{}", escaped(&outcome.to_string())))
+    for outcome in &report.expectations {
+        writeln!(out, "{}", escaped(&outcome.to_string()))?;
+    }
+    for shortcoming in report.shortcomings.iter().flatten() {
+        writeln!(out, "{}", escaped(&shortcomings::sentence(shortcoming)))?;
+    }
+    Ok(())
 }
 
 /// Advice about drops whose name does not explain them.

@@ -18,6 +18,7 @@ mod interface;
 mod ipv4;
 mod ipv6;
 mod join;
+mod junit;
 mod lab;
 mod lifecycle;
 mod links;

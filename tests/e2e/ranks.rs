@@ -40,7 +40,7 @@ fn ranks_of(run: &Running) -> Vec<Pid> {
     numbers.map(Pid::from_raw).collect()
 }
 
-fn wait_for_ranks(run: &mut Running, number: usize) -> Vec<Pid> {
+pub fn wait_for_ranks(run: &mut Running, number: usize) -> Vec<Pid> {
     wait_until("ranks to begin", || {
         run.expect_alive();
         Some(ranks_of(run)).filter(|ranks| ranks.len() == number)

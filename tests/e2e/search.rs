@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::junit::{self, Case};
 use crate::lab::Lab;
 
 /// A network that carries 12,755 frames of 98 bytes a second, and holds 100 more.
@@ -25,14 +26,22 @@ fn bounds(report: &Value, goal: usize) -> (f64, f64) {
 fn what_a_link_carries_is_found_between_two_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("search.html");
+    let files = junit::Files::new();
     let report = found(
         &format!(
             "{SLOW_LINK} --json --goal rate:loss=0,final=2s,sum=2s,initial=500ms --goal rate:loss<=10% \
-             --expect throughput>12k -o {}",
+             --expect throughput>12k -o {} {files}",
             page.display()
         ),
         0,
     );
+    let cases = files.cases(&Lab::new());
+    assert!(
+        cases.values().all(|case| *case == Case::Passed),
+        "{cases:?}"
+    );
+    assert_eq!(cases.len(), 4, "{cases:?}");
+    assert!(files.markdown().contains("\n- ✅ the search is complete\n"));
     let queued = 100.0;
     let ((none, some), (tenth, more)) = (bounds(&report, 0), bounds(&report, 1));
     assert!(none <= TRUTH + queued / 2.0 && some >= TRUTH, "{report}");
@@ -157,18 +166,29 @@ fn other_axes_are_counted_and_placed() {
 fn a_search_that_is_ended_tells_what_is_known() {
     let lab = Lab::new();
     let goal = "rate:loss=0,final=2s,sum=20s,width=0.1%";
+    let files = junit::Files::new();
     let report = found(
-        &format!("{SLOW_LINK} --json --time-box 3s --goal {goal}"),
+        &format!("{SLOW_LINK} --json --time-box 3s --goal {goal} {files}"),
         1,
     );
+    let why = "the time box left no time for another trial before the search was done";
+    assert_eq!(report["shortcomings"], serde_json::json!([why]), "{report}");
+    let done = "the search is complete";
+    let cases = files.cases(&lab);
+    assert_eq!(cases[done], Case::failed(why), "{cases:?}");
+    assert!(files.markdown().contains(&format!("\n- ❌ {why}\n")));
     assert_eq!(report["interrupted"], true, "{report}");
     assert_eq!(report["goals"][0]["ending"], "unfinished");
-    let words = format!("search --vms 2 --ping vm0:vm1 --range 1k..1M --goal {goal}");
+    let words = format!("search --vms 2 --ping vm0:vm1 --range 1k..1M --goal {goal} {files}");
     let mut running = lab.start_tap_reactor(&words);
     running.wait_until_it_says("between");
     running.signal(Signal::SIGINT);
     let run = running.wait().expect_status(1);
     assert!(run.stdout.contains("The search was not done."), "{run:?}");
+    let why = "a signal came before the search was done";
+    let told = format!("\ntap-reactor: {why}\n");
+    assert!(run.stderr.contains(&told), "{run:?}");
+    assert_eq!(files.cases(&lab)[done], Case::failed(why));
     assert_eq!(lab.link_names(), [""; 0]);
 }
 

@@ -322,7 +322,8 @@ pub const OPTIONS: &[OptionSpec] = &[
              variation, by one clock. Patterns as those of --ping; vm0:absent is flooded to a hardware address that nobody has, \
              vm0:broadcast goes to all of the VLAN, and frames that VMs get which they are not for are counted. --rate, --interval \
              and --size are theirs in a phase without pings; a pattern may have its own behind commas: \
-             'vm0:vm1,rate=100k,size=imix'. Not with several ranks.",
+             'vm0:vm1,rate=100k,size=imix'. From one rank to another only to VMs whose address no DHCP server chooses, and in labs \
+             that are connected.",
         ),
     switch("ping-ipv6")
         .place(Traffic, Load)

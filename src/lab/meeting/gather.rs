@@ -19,12 +19,12 @@ use crate::vm::VmId;
 /// What became of the report of a rank.
 #[derive(Debug)]
 pub enum Gathered {
-    /// It is that of the whole run; with what was amiss in other ranks.
-    Whole(Box<Report>, Vec<String>),
+    /// It is that of the whole run.
+    Whole(Box<Report>),
     /// Rank 0 has it, and tells it.
     Delivered(Box<Report>),
     /// Rank 0 can't have it, so that it is to be told here.
-    Kept(Box<Report>, String),
+    Kept(Box<Report>),
 }
 
 /// The name of a phase, for who is told of a rank that is gone in it.
@@ -143,16 +143,21 @@ where
         meeting.arrive(Gate::End);
     }
 
-    /// Gives the report to rank 0, or gathers those of all there. Of a run that is not of several ranks it is the report.
+    /// Gives the report to rank 0, or gathers those of all there. Of a run that is not of several ranks it is the report. What is
+    /// amiss in other ranks is kept for [`LabOn::judge`].
     pub fn gather(&mut self, mut report: Report) -> Gathered {
         let Some(part) = &self.plan.part else {
-            return Gathered::Whole(Box::new(report), Vec::new());
+            return Gathered::Whole(Box::new(report));
         };
         let rank = part.rank;
         let Some(mut meeting) = self.meeting.take() else {
-            return Gathered::Whole(Box::new(report), Vec::new());
+            return Gathered::Whole(Box::new(report));
         };
-        let amiss = self.refusals();
+        let amiss = match rank.is_first() {
+            // It judges the report, and tells its own then.
+            true => Vec::new(),
+            false => self.refusals(),
+        };
         let of_others: Vec<_> = self.hypervisor.losses_of_others().collect();
         let elsewhere = self.hypervisor.misbehaviours_elsewhere().len();
         let streams = self.stream_names();
@@ -168,7 +173,9 @@ where
                 gathering.take_in(leader);
                 meeting.gathering = Some(gathering);
                 self.deliver(&mut meeting);
-                whole(&mut meeting, report)
+                let (report, amiss) = whole(&mut meeting, report);
+                self.amiss_elsewhere = amiss;
+                Gathered::Whole(Box::new(report))
             }
             Side::Other(connecting) => {
                 if let Some((member, _)) = &mut connecting.connected
@@ -182,7 +189,8 @@ where
                     false => {
                         let why = meeting.failed.take();
                         let why = why.unwrap_or_else(|| "rank 0 is gone".to_owned());
-                        Gathered::Kept(Box::new(report), format!("rank {}: {why}", rank.number()))
+                        self.amiss_elsewhere = vec![format!("rank {}: {why}", rank.number())];
+                        Gathered::Kept(Box::new(report))
                     }
                 }
             }
@@ -249,10 +257,10 @@ impl Gathering {
     }
 }
 
-/// The report of all ranks that have told theirs; `own` if it can't be had.
-fn whole(meeting: &mut Meeting, own: Report) -> Gathered {
+/// The report of all ranks that have told theirs, and what is amiss in them; `own` if it can't be had.
+fn whole(meeting: &mut Meeting, own: Report) -> (Report, Vec<String>) {
     let Some(mut gathering) = meeting.gathering.take() else {
-        return Gathered::Whole(Box::new(own), Vec::new());
+        return (own, Vec::new());
     };
     gathering.unread.sort();
     let unread = gathering.unread.into_iter();
@@ -263,8 +271,8 @@ fn whole(meeting: &mut Meeting, own: Report) -> Gathered {
     match gathering.parts.merge() {
         Some((report, of_ranks)) => {
             amiss.extend(of_ranks);
-            Gathered::Whole(Box::new(report), amiss)
+            (report, amiss)
         }
-        None => Gathered::Whole(Box::new(own), amiss),
+        None => (own, amiss),
     }
 }

@@ -10,7 +10,8 @@ use super::super::svg::{self, Line, Size};
 use super::super::text::{RANK_COLUMNS, hints, neighbours, rank_rows};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{
-    Report, SecondReport, connections, impairments, link_changes, moves, recordings, streams,
+    Report, SecondReport, connections, impairments, link_changes, moves, recordings, shortcomings,
+    streams,
 };
 use super::flows::flows;
 use super::misbehaviours::{floods_counted, misbehaviours};
@@ -34,7 +35,7 @@ type Section = fn(&Report) -> io::Result<String>;
 
 /// The sections before the flows, each a piece.
 const SECTIONS: &[Section] = &[
-    |report| Ok(head(report) + &expectations(report) + &tiles(report)),
+    |report| Ok(head(report) + &outcomes(report) + &tiles(report)),
     leases,
     outages,
     marks::first_passes,
@@ -137,11 +138,15 @@ fn head(report: &Report) -> String {
     )
 }
 
-fn expectations(report: &Report) -> String {
+/// What came of the expectations, and why the run is incomplete.
+fn outcomes(report: &Report) -> String {
     let mut html = String::new();
-    for outcome in &report.expectations {
-        let class = if outcome.holds { "" } else { " bad" };
-        let line = outcome.to_string();
+    let expected = report.expectations.iter();
+    let expected = expected.map(|outcome| (outcome.holds, outcome.to_string()));
+    let amiss = report.shortcomings.iter().flatten();
+    let amiss = amiss.map(|what| (false, shortcomings::sentence(what)));
+    for (holds, line) in expected.chain(amiss) {
+        let class = if holds { "" } else { " bad" };
         let _ = writeln!(html, "<p class=\"verdict{class}\">{}</p>", Escaped(&line));
     }
     html
@@ -500,6 +505,18 @@ mod tests {
         let page = written(&report);
         assert!(!page.contains("<script>alert"));
         assert_eq!(page.matches("<script>").count(), 1);
+    }
+
+    #[test]
+    fn the_page_says_why_the_run_is_incomplete_and_nothing_if_it_is_not() {
+        let mut report = fixtures::report();
+        let told = "<p class=\"verdict bad\">The run is not complete: ";
+        assert!(!written(&report).contains(told));
+        report.shortcomings = Some(Vec::new());
+        assert!(!written(&report).contains(told));
+        report.shortcomings = Some(vec!["<b> is gone".to_owned()]);
+        let line = format!("{told}&lt;b&gt; is gone</p>\n");
+        assert!(written(&report).contains(&line));
     }
 
     #[test]

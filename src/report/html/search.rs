@@ -27,12 +27,16 @@ pub fn search_html(report: &SearchReport, out: &mut impl Write) -> io::Result<()
     );
     for goal in &report.goals {
         let (name, sentence) = (Escaped(&goal.goal), Escaped(&goal.sentence));
-        body += &format!("<p class=\"verdict plain\"><code>{name}</code>: {sentence}</p>\n");
+        let class = if goal.lower.is_some() { "plain" } else { "bad" };
+        body += &format!("<p class=\"verdict {class}\"><code>{name}</code>: {sentence}</p>\n");
     }
     for outcome in &report.expectations {
         let class = if outcome.holds { "plain" } else { "bad" };
         let words = outcome.to_string();
         body += &format!("<p class=\"verdict {class}\">{}</p>\n", Escaped(&words));
+    }
+    for what in &report.shortcomings {
+        body += &format!("<p class=\"verdict bad\">{}</p>\n", Escaped(what));
     }
     let mut trials: Vec<_> = report.trials.iter().collect();
     trials.sort_by(|one, other| one.load.total_cmp(&other.load));

@@ -48,7 +48,13 @@ pub struct SearchReport {
     /// The expectations of the search, and the result of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expectations: Vec<Outcome>,
+    /// Why it was ended before it was done, one sentence each; absent if it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shortcomings: Vec<String>,
 }
+
+/// What holds of a search without shortcomings.
+pub(super) const SEARCH_COMPLETE: &str = "the search is complete";
 
 /// What was found for a goal.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -169,6 +175,17 @@ impl SearchReport {
             true => "one-way p99",
             false => "rtt p99",
         }
+    }
+
+    /// Returns why the search fails, one sentence each: what was expected and does not hold, goals without a lower bound, and why it
+    /// was ended early. Empty of a search that ends with exit status 0.
+    pub fn why_failed(&self) -> Vec<String> {
+        let unmet = self.expectations.iter().filter(|outcome| !outcome.holds);
+        let unmet = unmet.map(ToString::to_string);
+        let unbound = self.goals.iter().filter(|goal| goal.lower.is_none());
+        let unbound = unbound.map(|goal| format!("{}: {}", goal.goal, goal.sentence));
+        let early = self.shortcomings.iter().cloned();
+        unmet.chain(unbound).chain(early).collect()
     }
 
     /// A load for a person.

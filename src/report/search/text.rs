@@ -66,6 +66,9 @@ pub fn search_text(report: &SearchReport, out: &mut impl Write) -> io::Result<()
     for outcome in &report.expectations {
         writeln!(out, "{}", escaped(&outcome.to_string()))?;
     }
+    for what in &report.shortcomings {
+        writeln!(out, "{}", escaped(what))?;
+    }
     writeln!(
         out,
         "\n{} trials in {}",

@@ -188,6 +188,10 @@ fn expectations_are_told_with_their_verdicts() {
     let last: Vec<_> = text.lines().rev().take(2).collect();
     assert_eq!(last[1], "expected p99<1ms: holds, found 8.36 µs");
     assert_eq!(last[0], "expected sent>10: FAILS, found 10");
+    report.shortcomings = Some(vec!["SIGINT\u{1b} came".to_owned()]);
+    let text = told(&report);
+    let last = text.lines().next_back();
+    assert_eq!(last, Some("The run is not complete: SIGINT\\u{1b} came"));
 }
 
 #[test]
