@@ -77,7 +77,7 @@ fn any_setting_of_one_value_is_swept_and_expectations_say_what_breaks() {
         (
             "--fabric sim --sweep rate=1k,10k --vms 2 --stream vm0:vm1 --count 1000 --impair delay=2ms,every=4",
             1,
-            "rate=10k    1,000   250       2.01 ms  2.01 ms  7,497/s",
+            "rate=10k   1,000   250      2.01 ms  2.01 ms  7,497/s",
         ),
     ] {
         let run = lab.tap_reactor(words).expect_status(status);
