@@ -1,12 +1,12 @@
 //! The recorder: takes in what happened, one event at a time.
 
+mod details;
 mod moves;
+mod read;
 mod streams;
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::Range;
 
 use super::by_group::ByGroup;
 use super::by_path::FlowPaths;
@@ -14,9 +14,9 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, Attribution, Cause, Connections, DropReason, Drops, ErrorCounts, Interval, Latency,
-    LeanLatency, Links, LossMethod, Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause,
-    Pauses, Response, Responses, Scope, Streams, Totals,
+    Addresses, Attribution, Cause, Connections, DropReason, Drops, ErrorCounts, Latency, Links,
+    LossMethod, Losses, Marks, Metric, Moves, NeighbourSearch, Pause, Pauses, Responses, Streams,
+    Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -541,138 +541,6 @@ impl Recorder {
         self.links.changed(at, event);
     }
 
-    /// Somebody gave the instant `at` a name; `detail` says what it is about, if there is something to say. Pings due from then
-    /// on belong to it. `next` are the numbers of the flows' first pings that have not ended; it is asked for with the first
-    /// mark.
-    pub fn mark<N>(&mut self, at: Instant, name: MarkName, detail: String, next: impl FnOnce() -> N)
-    where
-        N: Iterator<Item = u64>,
-    {
-        let marks = &mut self.details.get_or_insert_default().marks;
-        let marks = marks.get_or_insert_with(|| Marks::new(next()));
-        marks.set(at, name, detail);
-    }
-
-    /// Keeps response before, during and after misbehaviours from now on, because a VM misbehaves or will.
-    pub fn keep_responses(&mut self) {
-        if self.responses().is_some() {
-            return;
-        }
-        let totals = self.totals();
-        let so_far = Response {
-            answered: totals.received,
-            unanswered: totals.failed(),
-            causes: self.losses.failed_by_cause(),
-            latency: LeanLatency::from(&self.latency(Metric::Response)),
-        };
-        let details = self.details.get_or_insert_default();
-        details.responses = Some(Responses::new(so_far));
-    }
-
-    /// A misbehaviour begins or ends at `at`.
-    pub fn divide_responses(&mut self, at: Instant) {
-        if let Some(responses) = self.responses_mut() {
-            responses.begin(at);
-        }
-    }
-
-    /// An end of `flow` is a VM that misbehaves at some time.
-    pub fn set_misbehaving(&mut self, flow: FlowId) {
-        if let Some(responses) = self.responses_mut() {
-            responses.set_misbehaving(flow);
-        }
-    }
-
-    /// Counts by group from now on, before there are flows.
-    pub fn count_by_group(&mut self, groups: ByGroup) {
-        self.details.get_or_insert_default().by_group = Some(groups);
-    }
-
-    /// The pings of `flow` come from `source`.
-    pub fn set_source(&mut self, flow: FlowId, source: VmId) {
-        if let Some(by_group) = self.by_group_mut() {
-            by_group.set_source(flow, source);
-        }
-    }
-
-    /// Returns true if there are marks, moves, misbehaviours or figures by group: they are to be told of each ping that is sent or answered.
-    #[inline]
-    pub const fn has_details(&self) -> bool {
-        self.details.is_some()
-    }
-
-    /// A ping was sent, as [`Recorder::echo_sent`] has it, where figures are kept by group.
-    pub fn group_sent(&mut self, flow: FlowId, due: Instant, ready: Instant, sent: Instant) {
-        let phase = self.phase_index_at(due);
-        if let Some(by_group) = self.by_group_mut() {
-            by_group.count(phase, flow, |totals| totals.sent += 1);
-            by_group.record(phase, flow, Metric::Lateness, sent.nanos_since(ready));
-        }
-    }
-
-    /// `flow` can ping from now on, because its VMs have started, where there are marks.
-    pub fn began(&mut self, flow: FlowId) {
-        if let Some(marks) = self.marks_of(flow) {
-            marks.began(flow);
-        }
-    }
-
-    /// The ping `sequence` of `flow` was answered, as [`Recorder::answered`] has it, where there are marks, moves or figures by group.
-    pub fn answered_in_detail(
-        &mut self,
-        flow: FlowId,
-        sequence: u64,
-        due: Instant,
-        sent: Instant,
-        received: Instant,
-    ) {
-        if let Some(marks) = self.marks_of(flow) {
-            marks.passed(flow, sequence, due, received);
-        }
-        if self.is_counted(due)
-            && let Some(responses) = self.responses_mut()
-        {
-            responses.passed(flow, due, received);
-        }
-        self.passed_after_move((flow, sequence), sent, received);
-        let phase = self.phase_index_at(due);
-        if let Some(by_group) = self.by_group_mut() {
-            by_group.count(phase, flow, |totals| totals.received += 1);
-            by_group.record(phase, flow, Metric::Rtt, received.nanos_since(sent));
-            by_group.record(phase, flow, Metric::Response, received.nanos_since(due));
-        }
-    }
-
-    /// The marks, if there is `flow`.
-    fn marks_of(&mut self, flow: FlowId) -> Option<&mut Marks> {
-        let is_known = flow.index() < self.flows.len();
-        let marks = self.details.as_mut()?.marks.as_mut();
-        marks.filter(|_| is_known)
-    }
-
-    fn responses_mut(&mut self) -> Option<&mut Responses> {
-        self.details.as_mut()?.responses.as_mut()
-    }
-
-    fn by_group_mut(&mut self) -> Option<&mut ByGroup> {
-        self.details.as_mut()?.by_group.as_mut()
-    }
-
-    /// Returns the marks, if there are any.
-    pub fn marks(&self) -> Option<&Marks> {
-        self.details.as_ref()?.marks.as_ref()
-    }
-
-    /// Returns response before, during and after misbehaviours, if that is kept.
-    pub fn responses(&self) -> Option<&Responses> {
-        self.details.as_ref()?.responses.as_ref()
-    }
-
-    /// Returns the figures by group, if they are kept.
-    pub fn by_group(&self) -> Option<&ByGroup> {
-        self.details.as_ref()?.by_group.as_ref()
-    }
-
     /// A frame that an impairment held was released, so many nanoseconds after its time.
     pub fn released(&mut self, late: u64) {
         self.record(Metric::Release, late);
@@ -692,188 +560,6 @@ impl Recorder {
     /// Several frames were dropped for the same reason, as a counter of the kernel tells afterwards.
     pub fn dropped_many(&mut self, reason: DropReason, frames: u64) {
         self.drops.add(reason, frames);
-    }
-
-    /// The flows, in the order of their ids.
-    pub fn flows(&self) -> &[FlowRecord] {
-        &self.flows
-    }
-
-    /// The members of the multicast group that `flow` pings, with the counts of each: VMs of the run, then others in the
-    /// order of their addresses. Only those of which something is known; none for other flows.
-    pub fn members(&self, flow: FlowId) -> impl Iterator<Item = (Member, MemberCounts)> {
-        let first = (flow, Member::Vm(VmId(0)));
-        let members = self.members.range(first..);
-        let members = members.take_while(move |((of, _), _)| *of == flow);
-        members.map(|((_, member), counts)| (*member, *counts))
-    }
-
-    /// Returns true if anything is known of a member of a multicast group.
-    pub fn has_members(&self) -> bool {
-        !self.members.is_empty()
-    }
-
-    /// The phases that were begun, in order, whatever happened in them. A run that was not divided, or in which none was begun,
-    /// is one phase without a name.
-    pub fn phases(&self) -> &[Phase] {
-        &self.phases
-    }
-
-    /// The phase that the run is in; a look at it costs nothing, so it serves a display that is drawn meanwhile.
-    pub fn current_phase(&self) -> &Phase {
-        &self.phases[self.phases.len() - 1]
-    }
-
-    /// All phases that count, as one.
-    pub fn run(&self) -> Phase {
-        let mut run = Phase::new();
-        for phase in self.phases.iter().filter(|phase| phase.counted) {
-            run.merge(phase);
-        }
-        run
-    }
-
-    /// Counts of the pings of all phases that count, by how each ended.
-    pub fn totals(&self) -> Totals {
-        let counted = self.phases.iter().filter(|phase| phase.counted);
-        counted.map(|phase| phase.totals).sum()
-    }
-
-    /// The pings that count, second by second; after ten minutes the intervals grow longer. Only intervals that are over, in
-    /// which something happened: they stay as they are, and more follow.
-    pub fn closed_intervals(&self) -> &[Interval] {
-        self.timeline.closed()
-    }
-
-    /// The interval that follows the [closed ones](Recorder::closed_intervals), up to the last event, if anything happened in it.
-    pub fn open_interval(&self) -> Option<Interval> {
-        let counted = self.phases.iter().filter(|phase| phase.counted);
-        let end = counted.map(Phase::end).max();
-        self.timeline.open(end.unwrap_or(Instant::ZERO))
-    }
-
-    /// The last of the [closed intervals](Recorder::closed_intervals) that is over by `now`, if that was not longer ago
-    /// than it took itself.
-    pub fn recent(&self, now: Instant) -> Option<Interval> {
-        self.timeline.recent(now)
-    }
-
-    /// The flows in the order of their failed pings, and those of which as many failed in the order of their mean rtt, the
-    /// worst one first: those with these places. Looks at each flow once, and sorts only what it returns.
-    pub fn worst_flows(&self, places: Range<usize>) -> Vec<FlowId> {
-        let ids = (0..self.flows.len() as u32).map(FlowId);
-        let mut flows: Vec<_> = ids.map(|id| (self.badness(id), id)).collect();
-        if places.end < flows.len() {
-            flows.select_nth_unstable(places.end);
-            flows.truncate(places.end);
-        }
-        if places.start >= flows.len() {
-            return Vec::new();
-        }
-        flows.select_nth_unstable(places.start);
-        let mut worst = flows.split_off(places.start);
-        worst.sort_unstable();
-        worst.into_iter().map(|(_, id)| id).collect()
-    }
-
-    /// Keeps the worst `number` of `flows`, in no order.
-    pub fn keep_worst(&self, number: usize, flows: &mut Vec<FlowId>) {
-        if number < flows.len() {
-            flows.select_nth_unstable_by_key(number, |id| self.badness(*id));
-            flows.truncate(number);
-        }
-    }
-
-    fn badness(&self, id: FlowId) -> impl Ord + use<> {
-        let flow = self.flows.get(id.index());
-        Reverse(flow.map(|flow| (flow.totals().failed(), flow.mean())))
-    }
-
-    /// The histogram of `metric` of the run as a whole; nothing of one that is recorded for each phase.
-    pub fn run_latency(&self, metric: Metric) -> Option<&Latency> {
-        let of_run = metric.scope() == Scope::Run;
-        self.latencies.get(metric.slot()).filter(|_| of_run)
-    }
-
-    /// The histogram of `metric`: the sum of the phases that count, or that of the run as a whole.
-    pub fn latency(&self, metric: Metric) -> Latency {
-        let mut sum = Latency::new();
-        self.add_latency(metric, &mut sum);
-        sum
-    }
-
-    /// Adds the histogram of `metric` to `sum`.
-    pub fn add_latency(&self, metric: Metric, sum: &mut Latency) {
-        self.latencies_of(metric).for_each(|part| sum.merge(part));
-    }
-
-    /// Returns true if there is a value of `metric`.
-    pub fn has(&self, metric: Metric) -> bool {
-        self.latencies_of(metric).any(|part| !part.is_empty())
-    }
-
-    /// The histograms that the one of `metric` is the sum of.
-    fn latencies_of(&self, metric: Metric) -> impl Iterator<Item = &Latency> {
-        let counted = self.phases.iter().filter(|phase| phase.counted);
-        let of_phases = counted.filter_map(move |phase| phase.latency(metric));
-        self.run_latency(metric).into_iter().chain(of_phases)
-    }
-
-    /// The TCP connections that pings have opened; `None` if there are none.
-    pub const fn connections(&self) -> Option<&Connections> {
-        self.connections.as_ref()
-    }
-
-    /// Leases and conflicts of the VMs' addresses.
-    pub const fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
-    /// Result of the search for neighbours before the first phase, if there was one.
-    pub const fn neighbours(&self) -> Option<&NeighbourSearch> {
-        self.neighbours.as_ref()
-    }
-
-    /// How many flows cross from one leaf to another, if flow paths were [set](Recorder::set_flow_path).
-    pub fn flows_across(&self) -> u64 {
-        self.flow_paths.flows_across()
-    }
-
-    /// Dropped frames by reason.
-    pub const fn drops(&self) -> &Drops {
-        &self.drops
-    }
-
-    /// Changes of the run's links by others.
-    pub const fn links(&self) -> &Links {
-        &self.links
-    }
-
-    /// Pauses of the process, and their effect on the run.
-    pub const fn pauses(&self) -> &Pauses {
-        &self.pauses
-    }
-
-    /// Pings reported undeliverable, by what was reported. They belong to the run as a whole, a warm-up included.
-    pub const fn errors(&self) -> &ErrorCounts {
-        &self.errors
-    }
-
-    /// The pings that failed, by what they are put down to.
-    pub const fn losses(&self) -> &Losses {
-        &self.losses
-    }
-
-    /// Work of the reactor before the first phase.
-    pub const fn setup(&self) -> &Work {
-        &self.setup
-    }
-
-    /// Work of the reactor from the first phase on, a warm-up included.
-    pub fn work(&self) -> Work {
-        let mut work = Work::default();
-        self.phases.iter().for_each(|phase| work.add(phase.work));
-        work
     }
 
     /// Takes in one value of a metric of the run.
