@@ -12,7 +12,7 @@ use crate::fabric::Fabric;
 use crate::load::{Due, Load, PhaseLoad, Sizes};
 use crate::record::StreamId;
 use crate::time::{Instant, Now, earliest};
-use crate::vm::{RxFilter, StreamConfig, Vm, VmId};
+use crate::vm::{StreamConfig, VmId};
 use crate::wire::{FRAME_CHECK_SEQUENCE, StreamHead, StreamTag, stamp_stream};
 
 /// A stream: who sends what, and for whom it is.
@@ -80,8 +80,8 @@ pub(super) struct Streams {
     built: Option<Built>,
     /// When the last frame was sent, while such are waited for.
     last_sent: Option<Instant>,
-    /// Frames may come to VMs that they are not for, and those are to be seen.
-    counts_leaks: bool,
+    /// Frames are waited for.
+    is_waiting: bool,
     random: fastrand::Rng,
 }
 
@@ -142,16 +142,6 @@ impl Streams {
     }
 }
 
-/// The receive filter of `vm`, which lets all through where it is counted who gets what is not for them.
-pub(super) fn rx_filter(streams: Option<&Streams>, vm: &Vm) -> RxFilter {
-    let filter = vm.rx_filter();
-    RxFilter {
-        is_promiscuous: filter.is_promiscuous
-            || streams.is_some_and(|streams| streams.counts_leaks),
-        ..filter
-    }
-}
-
 impl<F: Fabric> Hypervisor<F> {
     /// Makes ready for streams: `run` tells their frames from those of other runs, and for `timeout` after the last one they are
     /// waited for.
@@ -164,7 +154,7 @@ impl<F: Fabric> Hypervisor<F> {
             timeout,
             built: None,
             last_sent: None,
-            counts_leaks: false,
+            is_waiting: false,
             random: fastrand::Rng::with_seed(self.seed),
         }));
     }
@@ -186,7 +176,7 @@ impl<F: Fabric> Hypervisor<F> {
             place: None,
             next: 0,
         });
-        if leaks && !std::mem::replace(&mut streams.counts_leaks, true) {
+        if leaks && self.fabric.open_filters() {
             for vm in (0..self.slots.len() as u32).map(VmId) {
                 self.set_rx_filter(vm);
             }
