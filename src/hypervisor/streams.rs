@@ -78,7 +78,7 @@ pub(super) struct Streams {
     timeout: Duration,
     /// The frame that is to be stamped next.
     built: Option<Built>,
-    /// When the last frame was sent, while such are waited for.
+    /// When the last frame was sent.
     last_sent: Option<Instant>,
     /// Frames are waited for.
     is_waiting: bool,
@@ -99,8 +99,8 @@ impl Streams {
 
     /// When frames on their way are waited for no longer, after the last one was sent.
     fn settles_at(&self) -> Option<Instant> {
-        let last = self.last_sent.filter(|_| self.is_handed_out())?;
-        Some(last + self.timeout)
+        let is_waiting = self.is_waiting && self.is_handed_out();
+        Some(self.last_sent.filter(|_| is_waiting)? + self.timeout)
     }
 
     /// Returns true once no frame of the present phase is to be sent any more.
@@ -110,7 +110,7 @@ impl Streams {
 
     /// Returns true once none is waited for either.
     pub(super) fn is_done(&self) -> bool {
-        self.is_handed_out() && self.last_sent.is_none()
+        self.is_handed_out() && !self.is_waiting
     }
 
     /// Returns true if a frame was due before `end` and was not sent.
@@ -275,8 +275,20 @@ impl<F: Fabric> Hypervisor<F> {
     /// Waits for no frame of a stream any more.
     pub(super) fn give_up_streams(&mut self) {
         if let Some(streams) = &mut self.streams {
-            streams.last_sent = None;
+            streams.is_waiting = false;
         }
+    }
+
+    /// Returns true if the run that is over at `now` goes on for copies of frames that VMs have read just now and that impairments
+    /// hold: they are waited for as long as others.
+    pub fn waits_for_held_copies(&mut self, now: Instant) -> bool {
+        let is_any_held = self.fabric.next_at().is_some();
+        let Some(streams) = self.streams.as_deref_mut().filter(|_| is_any_held) else {
+            return false;
+        };
+        let last = streams.last_sent;
+        streams.is_waiting = last.is_some_and(|last| now < last + streams.timeout);
+        streams.is_waiting
     }
 
     /// Sends the frame of a stream that is due by `due_by`, if it was due before any ping of an open loop. `None` if there is none.
@@ -398,6 +410,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
         if let Some(streams) = &mut self.streams {
             streams.last_sent = Some(at);
+            streams.is_waiting = true;
         }
         self.push_record(Entry::StreamSent {
             stream,
