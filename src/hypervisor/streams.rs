@@ -82,6 +82,8 @@ pub(super) struct Streams {
     last_sent: Option<Instant>,
     /// Frames are waited for.
     is_waiting: bool,
+    /// VMs that streams are for and that are not there: they have stopped, or are still to start.
+    absent: Vec<VmId>,
     random: fastrand::Rng,
 }
 
@@ -95,6 +97,18 @@ impl Streams {
     /// When there is something to do: a frame is due, or those on their way are waited for no longer.
     pub(super) fn deadline(&self) -> Option<Instant> {
         earliest(self.next_at(), self.settles_at())
+    }
+
+    /// These VMs have stopped, or are still to start.
+    pub(super) fn becomes_absent(&mut self, vms: impl Iterator<Item = VmId>) {
+        self.absent.extend(vms);
+        self.absent.sort_unstable();
+        self.absent.dedup();
+    }
+
+    /// `vm` has started.
+    pub(super) fn is_there(&mut self, vm: VmId) {
+        self.absent.retain(|other| *other != vm);
     }
 
     /// When frames on their way are waited for no longer, after the last one was sent.
@@ -155,6 +169,7 @@ impl<F: Fabric> Hypervisor<F> {
             built: None,
             last_sent: None,
             is_waiting: false,
+            absent: Vec::new(),
             random: fastrand::Rng::with_seed(self.seed),
         }));
     }
@@ -171,6 +186,9 @@ impl<F: Fabric> Hypervisor<F> {
         self.recorder
             .stream_crosses(stream, flow.receivers_elsewhere, flow.has_two_clocks);
         let leaks = flow.config.mac.is_some() || flow.config.destination.is_multicast();
+        let slots = &self.slots;
+        let is_absent = |vm: &&VmId| matches!(slots.get(vm.index()), None | Some(None));
+        streams.becomes_absent(flow.receivers.iter().filter(is_absent).copied());
         streams.states.push(State {
             flow,
             place: None,
@@ -389,6 +407,27 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
+    /// The VMs that `stream` is for and that are not there. One look tells it of a stream for one VM.
+    pub(super) fn absent_receivers(&self, stream: StreamId) -> Vec<VmId> {
+        let streams = self.streams.as_deref();
+        let flow = streams.and_then(|it| Some(&it.states.get(stream.index())?.flow));
+        let (Some(streams), Some(flow)) = (streams, flow) else {
+            return Vec::new();
+        };
+        match flow.receivers.as_slice() {
+            [only] => match self.vm(*only) {
+                Some(_) => Vec::new(),
+                None => vec![*only],
+            },
+            _ => {
+                let absent = streams.absent.iter().copied();
+                let records = self.recorder.streams();
+                let is_for = |vm: &VmId| records.is_some_and(|it| it.is_for(stream, *vm));
+                absent.filter(is_for).collect()
+            }
+        }
+    }
+
     /// Stamps the frame at the start of `buffer`, the one that was built last, with `at`.
     #[inline(never)]
     pub(super) fn stamp_stream(&mut self, at: Instant, buffer: &mut [u8]) {
@@ -408,9 +447,12 @@ impl<F: Fabric> Hypervisor<F> {
         if !self.offenders.is_empty() {
             self.note_flapping_receivers(at, frame);
         }
-        if let Some(streams) = &mut self.streams {
-            streams.last_sent = Some(at);
-            streams.is_waiting = true;
+        let streams = self.streams.as_mut();
+        if streams.is_some_and(|streams| {
+            (streams.last_sent, streams.is_waiting) = (Some(at), true);
+            !streams.absent.is_empty()
+        }) {
+            self.note_absent_receivers(stream, buffer);
         }
         self.push_record(Entry::StreamSent {
             stream,
@@ -441,7 +483,7 @@ impl<F: Fabric> Hypervisor<F> {
             // One for this VM alone that has another address is lost, and leaks to nobody.
             if !is_receiver || read.frame.destination_mac.is_multicast() {
                 self.recorder.stream_leaked(stream);
-                self.note_misled_stream(vm, frame);
+                self.note_misled_stream(now.now(), vm, frame);
             }
             return false;
         }
