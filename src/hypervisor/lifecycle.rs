@@ -480,6 +480,9 @@ impl<F: Fabric> Hypervisor<F> {
             self.fragment_bytes = self.fragment_bytes.saturating_sub(slot.fragment_bytes);
         }
         self.load.retire(&flows);
+        if let Some(streams) = &mut self.streams {
+            streams.becomes_absent(stopped.iter().copied());
+        }
         self.fabric.drop_held(now, Some(&stopped));
         let unplugged = self.fabric.unplug(&stopped);
         for vm in stopped {
@@ -514,6 +517,9 @@ impl<F: Fabric> Hypervisor<F> {
             return Ok(());
         };
         self.create_vms(now, [(id, pending.config)])?;
+        if let Some(streams) = &mut self.streams {
+            streams.is_there(id);
+        }
         for (address, mac) in pending.neighbours {
             self.tell_neighbour(id, address, mac);
         }

@@ -318,7 +318,7 @@ impl<F: Fabric> Hypervisor<F> {
             if keeps_echoes {
                 vm.keep_ignored_probes();
             }
-            let rx_filter = streams::rx_filter(self.streams.as_deref(), &vm);
+            let rx_filter = vm.rx_filter();
             (id, vm, rx_filter)
         });
         let vms: Vec<(VmId, Vm, RxFilter)> = vms.collect();

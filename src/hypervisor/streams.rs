@@ -12,7 +12,7 @@ use crate::fabric::Fabric;
 use crate::load::{Due, Load, PhaseLoad, Sizes};
 use crate::record::StreamId;
 use crate::time::{Instant, Now, earliest};
-use crate::vm::{RxFilter, StreamConfig, Vm, VmId};
+use crate::vm::{StreamConfig, VmId};
 use crate::wire::{FRAME_CHECK_SEQUENCE, StreamHead, StreamTag, stamp_stream};
 
 /// A stream: who sends what, and for whom it is.
@@ -78,10 +78,12 @@ pub(super) struct Streams {
     timeout: Duration,
     /// The frame that is to be stamped next.
     built: Option<Built>,
-    /// When the last frame was sent, while such are waited for.
+    /// When the last frame was sent.
     last_sent: Option<Instant>,
-    /// Frames may come to VMs that they are not for, and those are to be seen.
-    counts_leaks: bool,
+    /// Frames are waited for.
+    is_waiting: bool,
+    /// VMs that streams are for and that are not there: they have stopped, or are still to start.
+    absent: Vec<VmId>,
     random: fastrand::Rng,
 }
 
@@ -97,10 +99,22 @@ impl Streams {
         earliest(self.next_at(), self.settles_at())
     }
 
+    /// These VMs have stopped, or are still to start.
+    pub(super) fn becomes_absent(&mut self, vms: impl Iterator<Item = VmId>) {
+        self.absent.extend(vms);
+        self.absent.sort_unstable();
+        self.absent.dedup();
+    }
+
+    /// `vm` has started.
+    pub(super) fn is_there(&mut self, vm: VmId) {
+        self.absent.retain(|other| *other != vm);
+    }
+
     /// When frames on their way are waited for no longer, after the last one was sent.
     fn settles_at(&self) -> Option<Instant> {
-        let last = self.last_sent.filter(|_| self.is_handed_out())?;
-        Some(last + self.timeout)
+        let is_waiting = self.is_waiting && self.is_handed_out();
+        Some(self.last_sent.filter(|_| is_waiting)? + self.timeout)
     }
 
     /// Returns true once no frame of the present phase is to be sent any more.
@@ -110,7 +124,7 @@ impl Streams {
 
     /// Returns true once none is waited for either.
     pub(super) fn is_done(&self) -> bool {
-        self.is_handed_out() && self.last_sent.is_none()
+        self.is_handed_out() && !self.is_waiting
     }
 
     /// Returns true if a frame was due before `end` and was not sent.
@@ -142,16 +156,6 @@ impl Streams {
     }
 }
 
-/// The receive filter of `vm`, which lets all through where it is counted who gets what is not for them.
-pub(super) fn rx_filter(streams: Option<&Streams>, vm: &Vm) -> RxFilter {
-    let filter = vm.rx_filter();
-    RxFilter {
-        is_promiscuous: filter.is_promiscuous
-            || streams.is_some_and(|streams| streams.counts_leaks),
-        ..filter
-    }
-}
-
 impl<F: Fabric> Hypervisor<F> {
     /// Makes ready for streams: `run` tells their frames from those of other runs, and for `timeout` after the last one they are
     /// waited for.
@@ -164,7 +168,8 @@ impl<F: Fabric> Hypervisor<F> {
             timeout,
             built: None,
             last_sent: None,
-            counts_leaks: false,
+            is_waiting: false,
+            absent: Vec::new(),
             random: fastrand::Rng::with_seed(self.seed),
         }));
     }
@@ -181,12 +186,15 @@ impl<F: Fabric> Hypervisor<F> {
         self.recorder
             .stream_crosses(stream, flow.receivers_elsewhere, flow.has_two_clocks);
         let leaks = flow.config.mac.is_some() || flow.config.destination.is_multicast();
+        let slots = &self.slots;
+        let is_absent = |vm: &&VmId| matches!(slots.get(vm.index()), None | Some(None));
+        streams.becomes_absent(flow.receivers.iter().filter(is_absent).copied());
         streams.states.push(State {
             flow,
             place: None,
             next: 0,
         });
-        if leaks && !std::mem::replace(&mut streams.counts_leaks, true) {
+        if leaks && self.fabric.open_filters() {
             for vm in (0..self.slots.len() as u32).map(VmId) {
                 self.set_rx_filter(vm);
             }
@@ -285,8 +293,20 @@ impl<F: Fabric> Hypervisor<F> {
     /// Waits for no frame of a stream any more.
     pub(super) fn give_up_streams(&mut self) {
         if let Some(streams) = &mut self.streams {
-            streams.last_sent = None;
+            streams.is_waiting = false;
         }
+    }
+
+    /// Returns true if the run that is over at `now` goes on for copies of frames that VMs have read just now and that impairments
+    /// hold: they are waited for as long as others.
+    pub fn waits_for_held_copies(&mut self, now: Instant) -> bool {
+        let is_any_held = self.fabric.next_at().is_some();
+        let Some(streams) = self.streams.as_deref_mut().filter(|_| is_any_held) else {
+            return false;
+        };
+        let last = streams.last_sent;
+        streams.is_waiting = last.is_some_and(|last| now < last + streams.timeout);
+        streams.is_waiting
     }
 
     /// Sends the frame of a stream that is due by `due_by`, if it was due before any ping of an open loop. `None` if there is none.
@@ -387,6 +407,27 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
+    /// The VMs that `stream` is for and that are not there. One look tells it of a stream for one VM.
+    pub(super) fn absent_receivers(&self, stream: StreamId) -> Vec<VmId> {
+        let streams = self.streams.as_deref();
+        let flow = streams.and_then(|it| Some(&it.states.get(stream.index())?.flow));
+        let (Some(streams), Some(flow)) = (streams, flow) else {
+            return Vec::new();
+        };
+        match flow.receivers.as_slice() {
+            [only] => match self.vm(*only) {
+                Some(_) => Vec::new(),
+                None => vec![*only],
+            },
+            _ => {
+                let absent = streams.absent.iter().copied();
+                let records = self.recorder.streams();
+                let is_for = |vm: &VmId| records.is_some_and(|it| it.is_for(stream, *vm));
+                absent.filter(is_for).collect()
+            }
+        }
+    }
+
     /// Stamps the frame at the start of `buffer`, the one that was built last, with `at`.
     #[inline(never)]
     pub(super) fn stamp_stream(&mut self, at: Instant, buffer: &mut [u8]) {
@@ -406,8 +447,12 @@ impl<F: Fabric> Hypervisor<F> {
         if !self.offenders.is_empty() {
             self.note_flapping_receivers(at, frame);
         }
-        if let Some(streams) = &mut self.streams {
-            streams.last_sent = Some(at);
+        let streams = self.streams.as_mut();
+        if streams.is_some_and(|streams| {
+            (streams.last_sent, streams.is_waiting) = (Some(at), true);
+            !streams.absent.is_empty()
+        }) {
+            self.note_absent_receivers(stream, buffer);
         }
         self.push_record(Entry::StreamSent {
             stream,
@@ -438,7 +483,7 @@ impl<F: Fabric> Hypervisor<F> {
             // One for this VM alone that has another address is lost, and leaks to nobody.
             if !is_receiver || read.frame.destination_mac.is_multicast() {
                 self.recorder.stream_leaked(stream);
-                self.note_misled_stream(vm, frame);
+                self.note_misled_stream(now.now(), vm, frame);
             }
             return false;
         }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use super::streams::rx_filter;
 use super::{Hypervisor, MAX_FRAGMENT_BYTES};
 use crate::fabric::Fabric;
 use crate::record::DropReason;
@@ -73,7 +72,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn set_rx_filter(&mut self, vm: VmId) {
         if let Some(Some(slot)) = self.slots.get(vm.index()) {
             // If it fails, the old filter drops ARP requests for a new address: its pings count as unresolved.
-            let rx_filter = rx_filter(self.streams.as_deref(), &slot.vm);
+            let rx_filter = slot.vm.rx_filter();
             let _ = self.fabric.set_rx_filter(vm, &rx_filter);
             self.fabric.set_station(vm, slot.vm.station());
         }

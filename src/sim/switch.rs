@@ -173,6 +173,17 @@ impl Switch {
     /// Notes that a frame is dropped at the port of `vm`, if anybody asks.
     #[cold]
     fn note_drop(&mut self, reason: &str, at: Instant, vm: VmId, frame: &[u8]) {
+        let by = (KernelName::new(reason), KernelName::EMPTY);
+        self.note_drop_by(by, at, vm, frame);
+    }
+
+    fn note_drop_by(
+        &mut self,
+        (reason, function): (KernelName, KernelName),
+        at: Instant,
+        vm: VmId,
+        frame: &[u8],
+    ) {
         let Some(dropped) = &mut self.dropped else {
             return;
         };
@@ -183,8 +194,8 @@ impl Switch {
         dropped.drops.push(FrameDrop {
             at,
             place: DropPlace::Port(vm),
-            reason: KernelName::new(reason),
-            function: KernelName::EMPTY,
+            reason,
+            function,
             frame: FrameHead::new(frame),
         });
     }
@@ -366,7 +377,10 @@ impl Fabric for Switch {
         }
         self.arrivals.pop();
         let frame = self.frames.remove(&number);
-        if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(vm.index()), frame) {
+        let Some(frame) = frame else {
+            return Some(vm);
+        };
+        if let Some(Some(port)) = self.ports.get_mut(vm.index()) {
             port.under_way = port.under_way.saturating_sub(1);
             if at < port.from {
                 self.note_drop(MOVING, at, vm, &frame);
@@ -375,6 +389,11 @@ impl Fabric for Switch {
             } else {
                 port.inbox.push_back(frame);
             }
+        } else {
+            // As a TAP's queue is emptied when that goes.
+            let by = ("NOT_SPECIFIED", "tun_queue_purge");
+            let by = (KernelName::new(by.0), KernelName::new(by.1));
+            self.note_drop_by(by, at, vm, &frame);
         }
         Some(vm)
     }

@@ -98,6 +98,41 @@ fn groups_broadcasts_and_absent_addresses_come_to_whom_the_bridge_floods_them() 
     );
 }
 
+#[test]
+fn copies_for_nobody_are_counted_to_the_last_and_so_are_the_floods_that_they_are_of() {
+    let lab = Lab::new();
+    for (fabric, more) in [
+        ("bridge", ""),
+        ("bridge", "--impair vm1:in:delay=30ms"),
+        ("xdp", ""),
+        ("sim", "--impair vm3:in:delay=30ms"),
+    ] {
+        let words = format!("--fabric {fabric} --vms 4 --rate 1k --count 100 {more}");
+        let absent = format!("{words} --stream vm0:absent");
+        let report = whole(&lab, &absent).expect("a rate that any machine sends");
+        let leaked = number(&report, "/stream_counts/leaked");
+        assert_eq!(leaked, 300, "{fabric} {more}");
+        let several =
+            format!("{absent} --stream vm1:broadcast --stream vm2:239.1.2.3 --count-floods");
+        let report = whole(&lab, &several).expect("a rate that any machine sends");
+        // XDP keeps what is for a group from all who are in none.
+        let of_group = if fabric == "xdp" { 0 } else { 300 };
+        let leaked = number(&report, "/stream_counts/leaked");
+        assert_eq!(leaked, 300 + of_group, "{fabric} {more}");
+        let floods = report["floods"].as_array().expect("floods");
+        for (kind, copies, unwanted) in [
+            ("unknown_unicast", 300, 300),
+            ("broadcast", 300, 0),
+            ("multicast", of_group, of_group),
+        ] {
+            let flood = floods.iter().find(|flood| flood["kind"] == kind);
+            let flood = flood.unwrap_or_else(|| panic!("{kind}: {report}"));
+            let told = ["/frames", "/copies", "/unwanted"].map(|count| number(flood, count));
+            assert_eq!(told, [100, copies, unwanted], "{fabric} {more} {kind}");
+        }
+    }
+}
+
 /// Reads datagrams at the discard port of the host until `sys.argv[1]` have come, and prints the distinct numbers of frames, the
 /// least, the greatest, and whether one's time is later than the next one's.
 const RECEIVER: &str = "

@@ -199,21 +199,25 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
         self.each(|instrument| instrument.rx_filter(vm, rx_filter));
-        self.fabric.plug(vm, rx_filter)
+        self.fabric.plug(vm, &self.opened(rx_filter))
     }
 
     fn plug_all(&mut self, vms: &[(VmId, &RxFilter)]) -> Result<(), F::Error> {
         for (vm, rx_filter) in vms {
             self.each(|instrument| instrument.rx_filter(*vm, rx_filter));
         }
-        self.fabric.plug_all(vms)
+        let opened = vms.iter().map(|(vm, filter)| (*vm, self.opened(filter)));
+        let opened: Vec<_> = opened.collect();
+        let vms = opened.iter().map(|(vm, filter)| (*vm, filter.as_ref()));
+        self.fabric.plug_all(&vms.collect::<Vec<_>>())
     }
 
     fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
         self.each(|instrument| instrument.rx_filter(vm, rx_filter));
-        let widened = self.misbehave().and_then(|all| all.widen(vm, rx_filter));
+        let opened = self.opened(rx_filter);
+        let widened = self.misbehave().and_then(|all| all.widen(vm, &opened));
         self.fabric
-            .set_rx_filter(vm, widened.as_ref().unwrap_or(rx_filter))
+            .set_rx_filter(vm, widened.as_ref().unwrap_or(&opened))
     }
 
     fn set_link(&mut self, vm: VmId, up: bool) -> Result<(), F::Error> {
@@ -264,9 +268,10 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         rx_filter: &RxFilter,
         outage: Duration,
     ) -> Result<Relocated, RelocationError<F::Error>> {
-        let relocated = self.fabric.relocate(now, vm, to, rx_filter, outage)?;
+        let opened = self.opened(rx_filter);
+        let relocated = self.fabric.relocate(now, vm, to, &opened, outage)?;
         if self.edge.is_some() && relocated.ready.is_some() {
-            self.misbehave_moved(vm, Some(rx_filter));
+            self.misbehave_moved(vm, Some(&opened));
         }
         Ok(relocated)
     }

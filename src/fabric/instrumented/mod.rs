@@ -3,6 +3,7 @@
 mod edge;
 mod frames;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use self::edge::Edge;
@@ -12,7 +13,7 @@ use super::{Fabric, Instrument, Interface, Notice, Recording, Sightings, SplitPi
 use crate::load::{FlowId, Target};
 use crate::record::{Floods, PathSplit};
 use crate::time::Instant;
-use crate::vm::{Event, SessionId, VmId};
+use crate::vm::{Event, RxFilter, SessionId, VmId};
 use crate::wire::MacAddr;
 
 /// Why a recording that was ended by [`Instrumented::end`] does not last until the run does.
@@ -29,6 +30,8 @@ pub struct Instrumented<F> {
     fabric: F,
     /// There are instruments, or frames pass something at the edge, or a VM is watched after a move.
     is_watched: bool,
+    /// The filters of all ports let all through, to see who gets what is not for them.
+    are_filters_open: bool,
     /// In the order of their numbers.
     instruments: Vec<(u32, Box<dyn Instrument>)>,
     /// The number of the next instrument.
@@ -53,6 +56,7 @@ impl<F> Instrumented<F> {
         Instrumented {
             fabric,
             is_watched: false,
+            are_filters_open: false,
             instruments: Vec::new(),
             next: 0,
             ended: Vec::new(),
@@ -150,6 +154,23 @@ impl<F> Instrumented<F> {
     #[inline]
     pub const fn is_watched(&self) -> bool {
         self.is_watched
+    }
+
+    /// Has all filters let all through that are set from now on. What a VM itself wants the instruments are told all the same. Returns
+    /// false if they do already.
+    pub const fn open_filters(&mut self) -> bool {
+        !std::mem::replace(&mut self.are_filters_open, true)
+    }
+
+    /// The filter of a port whose VM wants what `rx_filter` lets through.
+    fn opened<'f>(&self, rx_filter: &'f RxFilter) -> Cow<'f, RxFilter> {
+        match self.are_filters_open {
+            true => Cow::Owned(RxFilter {
+                is_promiscuous: true,
+                ..rx_filter.clone()
+            }),
+            false => Cow::Borrowed(rx_filter),
+        }
     }
 
     /// Returns true if a call of an instrument may wait for a reader.

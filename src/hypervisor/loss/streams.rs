@@ -55,16 +55,54 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// A frame of a stream for one other VM has come to `vm`: to its own hardware address, if somebody believes that the other has it.
+    /// Takes note of the VMs that a frame of `stream` is for which is being sent and that are not there.
     #[cold]
     #[inline(never)]
-    pub(in crate::hypervisor) fn note_misled_stream(&mut self, vm: VmId, frame: &[u8]) {
+    pub(in crate::hypervisor) fn note_absent_receivers(&mut self, stream: StreamId, frame: &[u8]) {
+        if self.loss_search.is_none() {
+            return;
+        }
+        let Some(head) = self.stream_head(frame) else {
+            return;
+        };
+        for vm in self.absent_receivers(stream) {
+            let what = Attribution::of(Cause::Absent, Way::Request, Place::Vm(vm));
+            self.note_lost(&head, Some(vm), what);
+        }
+    }
+
+    /// A frame of a stream for one other VM has come to `vm`: to its own hardware address, if somebody believes that the other has it;
+    /// to that of the other, if a bridge floods it, which may be because the link of the other is down.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::hypervisor) fn note_misled_stream(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        frame: &[u8],
+    ) {
         if self.loss_search.is_some()
             && let Some(head) = self.stream_head(frame)
             && self.has_one_receiver(&head)
-            && self.vm(vm).map(|vm| vm.mac()) == Some(head.destination_mac)
         {
-            self.note_lost(&head, None, elsewhere(Way::Request, vm));
+            match self.vm(vm).map(|vm| vm.mac()) == Some(head.destination_mac) {
+                true => self.note_lost(&head, None, elsewhere(Way::Request, vm)),
+                false => self.note_flooded_stream(now, &head, packet_length(frame)),
+            }
+        }
+    }
+
+    /// A frame of a stream for one VM, a packet of `bytes`, came to another, for it was flooded: if that is because the VM can't be
+    /// reached, nobody tells more of it.
+    fn note_flooded_stream(&mut self, now: Instant, head: &StreamHead, bytes: Option<u32>) {
+        let source = self.planned_source_of(head);
+        let Some((source, destination)) = source.zip(self.station(head.destination_mac)) else {
+            return;
+        };
+        let ends = Ends::between(source, destination, bytes.unwrap_or(0));
+        let found = self.obstacle(now, ends, Way::Request);
+        if let Some(found) = found.filter(|found| found.cause == Cause::Absent) {
+            self.note_lost(head, None, self.flapping_or(found, now));
         }
     }
 
@@ -127,10 +165,13 @@ impl<F: Fabric> Hypervisor<F> {
             destination,
         };
         let (mut what, strength) = meaning(drop, parties, Way::Request);
+        let bytes = packet_length(drop.frame.bytes());
         if strength == Strength::Elsewhere {
+            if self.has_one_receiver(head) {
+                self.note_flooded_stream(now, head, bytes);
+            }
             return;
         }
-        let bytes = packet_length(drop.frame.bytes());
         if let Some(to) = at_port.filter(|_| is_at_exit(drop)) {
             what = self.at_exit(now, (to, bytes), Way::Request).unwrap_or(what);
         } else if is_ambiguous(drop)
@@ -143,6 +184,10 @@ impl<F: Fabric> Hypervisor<F> {
                 Some(found) => (what.place, what.why) = (found.place, found.why),
                 None => {}
             }
+        }
+        if to.is_some_and(|vm| self.vm(vm).is_none()) {
+            // It has stopped while the frame was on its way: as those that are sent later.
+            what.why = None;
         }
         self.note_lost(head, to, self.flapping_or(what, drop.at));
     }

@@ -277,6 +277,45 @@ fn what_a_misbehaving_vm_costs_a_stream_is_put_down_to_it() {
 }
 
 #[test]
+fn frames_for_a_vm_that_has_stopped_or_not_begun_are_put_down_to_that() {
+    // At that rate one is on its way when it stops.
+    let head = "fabric = 'sim'\nrate = 100000\nresolve = 'static'\nstream = ['vm0:vm1', 'vm3:broadcast']\n";
+    for (second, lost) in [("stop = 'vm1'", 2000), ("stop = 'vm[1-2]'", 4000)] {
+        let text = format!(
+            "{head}vms = 6\n[[phase]]\nname = 'a'\nduration = '20ms'\n[[phase]]\nname = 'b'\nduration = '20ms'\n{second}"
+        );
+        let report = reported(&text);
+        let told = report.streams[2..].iter().flat_map(|stream| {
+            let rows = stream.losses.iter();
+            rows.map(|row| {
+                (
+                    row.cause.name(),
+                    row.place.as_str(),
+                    row.count,
+                    row.reason.as_deref(),
+                )
+            })
+        });
+        let absent = |vm, count| ("absent", vm, count, None);
+        let mut expected = vec![absent("vm1", 1000), absent("vm1", 1000)];
+        if lost > 2000 {
+            expected.push(absent("vm2", 1000));
+        }
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{second}");
+    }
+    let text = format!(
+        "{head}\n[[group]]\nvms = 5\n[[group]]\nname = 'late'\nvms = 1\n[[phase]]\nname = 'a'\nduration = '20ms'\n\
+         [[phase]]\nname = 'b'\nstart = 'late'\nduration = '20ms'"
+    );
+    let report = reported(&text);
+    let rows = report.stream_losses.iter();
+    let rows: Vec<_> = rows
+        .map(|row| (row.cause.name(), row.place.as_str(), row.count))
+        .collect();
+    assert_eq!(rows, [("absent", "vm5", 1000)]);
+}
+
+#[test]
 fn all_that_is_held_longer_than_anybody_waits_is_put_down_to_that() {
     let text = "fabric = 'sim'\nvms = 2\nstream = 'vm0:vm1,interval=1ms'\nping = 'vm0:vm1'\ninterval = '1ms'\ncount = 3000\n\
                 resolve = 'static'\ntimeout = '100ms'\nimpair = 'vm1:in:delay=10s'";

@@ -134,6 +134,30 @@ fn what_the_kernel_drops_of_streams_it_tells_of() {
 }
 
 #[test]
+fn a_port_that_somebody_sets_down_is_what_frames_for_it_are_put_down_to() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("hook");
+    let hook = "#!/bin/sh\n[ $TAP_REACTOR_EVENT = up ] || exit 0\nip link add br0 type bridge\nip link set br0 up\n\
+                for tap in $TAP_REACTOR_TAPS; do ip link set $tap master br0; done\nset -- $TAP_REACTOR_TAPS\n\
+                ip link set $2 down\n";
+    std::fs::write(&file, hook).expect("a hook");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&file, executable).expect("an executable hook");
+    // The bridge floods them to the others: filters drop those copies, or who is to see leaks reads them.
+    for more in ["", "--stream vm0:absent"] {
+        let run = lab.tap_reactor(&format!(
+            "--vms 4 --stream vm0:vm1 --stream vm2:vm1 {more} --count 60 --rate 500 --resolve static --fabric none --hook {} --json",
+            file.display()
+        ));
+        let report = run.expect_status(1).json();
+        expect_sums(&report);
+        let expected = ["absent vm1 120 its link is down"];
+        assert_eq!(words(&report["stream_losses"]), expected, "{more}");
+    }
+}
+
+#[test]
 fn a_queue_that_is_full_is_told_exactly_where_ranks_send_more_than_is_read() {
     let lab = Lab::new();
     let words_of = "--cores 2 --vms 2 --stream vm0:vm1 --rate 20k --count 8000 --size 1518 --txqueuelen 8 --json";
