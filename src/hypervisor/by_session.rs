@@ -6,7 +6,13 @@ use crate::vm::SessionId;
 #[derive(Debug)]
 pub(super) struct BySession<T> {
     narrow: Vec<T>,
-    wide: Vec<T>,
+    /// Most VMs have none.
+    wide: Option<Box<Wide<T>>>,
+}
+
+#[derive(Debug)]
+struct Wide<T> {
+    values: Vec<T>,
 }
 
 impl<T> BySession<T> {
@@ -14,7 +20,7 @@ impl<T> BySession<T> {
     pub(super) const fn new() -> BySession<T> {
         BySession {
             narrow: Vec::new(),
-            wide: Vec::new(),
+            wide: None,
         }
     }
 
@@ -29,24 +35,30 @@ impl<T> BySession<T> {
 
     #[cold]
     fn get_wide(&self, session: SessionId) -> Option<&T> {
-        self.wide.get(session.wide_place()?)
+        self.wide.as_ref()?.values.get(session.wide_place()?)
     }
 
     /// Adds the value of a session that was opened.
     pub(super) fn push(&mut self, session: SessionId, value: T) {
         match session.wide_place() {
             None => self.narrow.push(value),
-            Some(_) => self.wide.push(value),
+            Some(_) => {
+                let wide = self
+                    .wide
+                    .get_or_insert_with(|| Box::new(Wide { values: Vec::new() }));
+                wide.values.push(value);
+            }
         }
     }
 
     /// Returns true if there is none.
     pub(super) const fn is_empty(&self) -> bool {
-        self.narrow.is_empty() && self.wide.is_empty()
+        self.narrow.is_empty() && self.wide.is_none()
     }
 
     /// All values.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.narrow.iter().chain(&self.wide)
+        let wide = self.wide.iter().flat_map(|wide| &wide.values);
+        self.narrow.iter().chain(wide)
     }
 }
