@@ -54,7 +54,7 @@ pub use self::misbehave::{
 pub use self::output::Form;
 pub use self::path_split::{MAX_SPLIT_PINGS, SplitPings};
 pub use self::path_stamps::{PATH_SLOTS, PathKey, PathStamps};
-pub use self::path_state::{BridgeState, PathState, PortCounters, PortState, StpState};
+pub use self::path_state::{Between, BridgeState, PathState, PortCounters, PortState, StpState};
 pub use self::recording::Recording;
 pub use self::relocation::{
     EndedRelocation, FdbChange, FdbEvent, NoPlace, PLACES, Place, Relocated, RelocationError,

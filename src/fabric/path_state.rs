@@ -31,6 +31,23 @@ pub struct PathState {
     /// The port of a bridge on its way whose forwarding table has the address at the port that the frame comes by, so that
     /// it goes no further there.
     pub returned_at: Option<KernelName>,
+    /// What the ports do to it that connect the bridges of the run's own on its way.
+    pub between: Between,
+}
+
+/// The ports that connect bridges, on the way of a frame: the first at which something stops it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Between {
+    /// The bridge that they are ports of, other than those of source and destination, is down.
+    pub bridge: Option<KernelName>,
+    /// Its link is down.
+    pub down: Option<KernelName>,
+    /// It carries nothing.
+    pub stopped: Option<(KernelName, StpState)>,
+    /// It is isolated, as is the one by which the frame comes to the same bridge.
+    pub isolated: Option<KernelName>,
+    /// The one that carries the smallest frames, and how large these are in bytes, without the Ethernet header.
+    pub narrowest: Option<(KernelName, u32)>,
 }
 
 /// A port of a bridge, or a link that could be one (`ip-link(8)`, `bridge(8)`).

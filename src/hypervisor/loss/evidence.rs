@@ -127,6 +127,11 @@ pub(super) fn judge<'a>(facts: impl Iterator<Item = &'a Fact> + Clone) -> Option
         && places
             .clone()
             .any(|fact| fact.what.place != best.what.place);
+    let is_of_copy = best.strength == Strength::Elsewhere && best.what.cause == Cause::Impaired;
+    if is_of_copy {
+        // What somebody else does on purpose to a copy of it has lost nothing.
+        best.what = Attribution::of(Cause::DeliveredElsewhere, best.what.way, best.what.place);
+    }
     if is_flooded {
         best.what.place = Place::Others;
         best.what.why = Some(Why::State(FLOODED));
@@ -226,6 +231,24 @@ mod tests {
             let found = evidence.take(KEY, at(4));
             assert_eq!(found.map(|fact| fact.what.place), place, "{facts:?}");
             assert_eq!(evidence.take(KEY, at(4)), None);
+        }
+    }
+
+    #[test]
+    fn what_is_done_on_purpose_to_a_copy_for_somebody_else_has_lost_nothing() {
+        let copy = |vm| Fact {
+            strength: Strength::Elsewhere,
+            ..impaired(vm)
+        };
+        for (facts, place) in [
+            (vec![copy(4)], Place::Vm(VmId(4))),
+            (vec![elsewhere_at(4), copy(5)], Place::Others),
+        ] {
+            let found = judge(facts.iter()).unwrap().what;
+            assert_eq!(
+                (found.cause, found.place),
+                (Cause::DeliveredElsewhere, place)
+            );
         }
     }
 

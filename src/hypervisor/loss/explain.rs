@@ -55,7 +55,11 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         let fact = search.evidence.take(purpose, due);
-        let fact = fact.or_else(|| self.held(now, purpose));
+        let fact = match fact.filter(|fact| fact.strength != Strength::Elsewhere) {
+            // What holds it says more than what became of a copy.
+            None => self.held(now, purpose).or(fact),
+            known => known,
+        };
         let to = match from.cause {
             Cause::Unknown => self.cause_of_loss(now, (vm, ping), (flow, due), fact),
             Cause::Unresolved => self.cause_of_want(now, (vm, ping), flow, fact),

@@ -126,7 +126,8 @@ pub(super) fn is_at_host(drop: &FrameDrop) -> bool {
 pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
     let function = drop.function.as_str();
     match drop.reason.as_str() {
-        "NOT_SPECIFIED" => function.starts_with("br_handle_frame"),
+        // At a port that connects bridges it is not known whose frames it is to carry.
+        "NOT_SPECIFIED" => function.starts_with("br_handle_frame") || function == SENDS,
         // There is no port but that of the source, or none that is up, or none that is flooded to.
         "NO_TX_TARGET" => true,
         // A state that somebody set, or that of a bridge that is down.

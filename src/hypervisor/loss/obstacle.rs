@@ -111,7 +111,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     if let Some(left) = left {
         if !left.is_up {
             let bridge = Place::Link(left.name);
-            return put_down(Cause::InBridge, bridge, words("the bridge is down"));
+            return put_down(Cause::InBridge, bridge, words(BRIDGE_DOWN));
         }
         if let Some(why) = stopped(&left) {
             return put_down(Cause::InBridge, source, words(why));
@@ -128,7 +128,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     if let Some(entered) = to.bridge {
         if !entered.is_up {
             let bridge = Place::Link(entered.name);
-            return put_down(Cause::InBridge, bridge, words("the bridge is down"));
+            return put_down(Cause::InBridge, bridge, words(BRIDGE_DOWN));
         }
         if let Some(why) = stopped(&entered) {
             return put_down(Cause::InBridge, at, words(why));
@@ -137,8 +137,20 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
             left.is_isolated && entered.is_isolated && left.name == entered.name
         };
         if left.is_some_and(is_isolated) {
-            return put_down(Cause::InBridge, source, words("both ports are isolated"));
+            return put_down(Cause::InBridge, source, words(ISOLATED));
         }
+    }
+    let between = state.between;
+    let links = [
+        between.bridge.map(|bridge| (bridge, BRIDGE_DOWN)),
+        between.down.map(|port| (port, LINK_DOWN)),
+        between
+            .stopped
+            .and_then(|(port, state)| Some((port, stopped_by(state)?))),
+        between.isolated.map(|port| (port, ISOLATED)),
+    ];
+    if let Some((port, why)) = links.into_iter().flatten().next() {
+        return put_down(Cause::InBridge, Place::Link(port), words(why));
     }
     let is_locked = left.is_some_and(|left| left.is_locked);
     let unflooded = match (ends.spread, to.bridge) {
@@ -185,6 +197,11 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
         let why = "its address is unknown, and is not flooded to it";
         return put_down(Cause::InBridge, at, words(why));
     }
+    if let Some((port, mtu)) = between.narrowest
+        && ends.bytes > mtu
+    {
+        return put_down(Cause::InBridge, Place::Link(port), words(TOO_LARGE));
+    }
     if ends.bytes > to.mtu {
         return put_down(Cause::InBridge, at, words(TOO_LARGE));
     }
@@ -194,6 +211,10 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     None
 }
 
+/// Why a bridge passes nothing at all.
+const BRIDGE_DOWN: &str = "the bridge is down";
+/// Why it passes nothing from one port to another.
+const ISOLATED: &str = "both ports are isolated";
 /// Why a bridge does not pass a question for a hardware address to a port.
 const NO_BROADCAST: &str = "broadcasts are not flooded to it";
 /// The same of IPv6, where such a question goes to a group.
@@ -218,7 +239,11 @@ pub(super) fn at_exit(state: &PathState, (vm, bytes): (VmId, u32), way: Way) -> 
 
 /// Why a port of a bridge carries nothing, if it does not.
 const fn stopped(port: &BridgeState) -> Option<&'static str> {
-    Some(match port.state {
+    stopped_by(port.state)
+}
+
+const fn stopped_by(state: StpState) -> Option<&'static str> {
+    Some(match state {
         StpState::Disabled => "its port is disabled",
         StpState::Listening => "its port is listening",
         StpState::Learning => "its port is learning",
@@ -245,7 +270,7 @@ const fn unreachable(port: &PortState, is_bridged: bool) -> Option<&'static str>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::KernelName;
+    use crate::fabric::{Between, KernelName};
 
     const ENDS: Ends = Ends {
         source: VmId(0),
@@ -282,6 +307,7 @@ mod tests {
             destination: Some(port),
             forwarding: Some(DropPlace::Port(VmId(1))),
             returned_at: None,
+            between: Between::default(),
         }
     }
 
@@ -441,6 +467,31 @@ mod tests {
                     source(s).name = KernelName::new("br0-0");
                     s.forwarding = None;
                     s.returned_at = Some(KernelName::new("br0-0d"));
+                },
+            ),
+            (
+                "reply dropped in the bridge at br0-1d (its port is disabled)",
+                |s| {
+                    s.between.stopped = Some((KernelName::new("br0-1d"), StpState::Disabled));
+                },
+            ),
+            (
+                "reply dropped in the bridge at br0-0u (its link is down)",
+                |s| {
+                    s.between.down = Some(KernelName::new("br0-0u"));
+                    s.between.isolated = Some(KernelName::new("br0-1d"));
+                },
+            ),
+            (
+                "reply dropped in the bridge at br0-1d (both ports are isolated)",
+                |s| {
+                    s.between.isolated = Some(KernelName::new("br0-1d"));
+                },
+            ),
+            (
+                "reply dropped in the bridge at br0-1d (larger than its link carries)",
+                |s| {
+                    s.between.narrowest = Some((KernelName::new("br0-1d"), 1_499));
                 },
             ),
             (

@@ -197,6 +197,7 @@ fn what_stands_in_the_way_is_judged_by_the_length_of_each_ping() {
         destination: Some(port),
         forwarding: None,
         returned_at: None,
+        between: crate::fabric::Between::default(),
     };
     let ends = (VmId(0), Some(VmId(1)));
     let between = |bytes| Ends::between(VmId(0), VmId(1), bytes);
@@ -334,6 +335,7 @@ fn a_frame_of_a_vm_that_this_run_does_not_have_is_not_taken_for_too_long_where_i
             destination: Some(port),
             forwarding: None,
             returned_at: None,
+            between: crate::fabric::Between::default(),
         };
         let search = hypervisor.loss_search.as_mut().unwrap();
         search.states.insert((vm, Some(vm)), Some(state));

@@ -32,8 +32,8 @@ use super::poll_handle::FabricHandles;
 use super::route_monitor::RouteMonitor;
 use super::signals::StopSignals;
 use crate::fabric::{
-    Environment, Fabric, FrameDrops, LinkEvent, PathState, PortState, Read, RouteEvent, Write,
-    WriteDrop,
+    Between, Environment, Fabric, FrameDrops, LinkEvent, PathState, PortState, Read, RouteEvent,
+    Write, WriteDrop,
 };
 use crate::time::{Clock, Instant, MonotonicClock, Now};
 use crate::vm::{RxFilter, VmId};
@@ -300,6 +300,7 @@ impl Fabric for InterfaceFabric {
             },
             forwarding: None,
             returned_at: None,
+            between: Between::default(),
         }))
     }
 

@@ -14,7 +14,8 @@ use super::super::netlink::port::{LinkKey, Port};
 use super::TapFabric;
 use super::moves::MAX_NAMESPACES;
 use crate::fabric::{
-    BridgeState, DropPlace, FrameDrops, KernelName, PathState, PortCounters, PortState,
+    Between, BridgeState, DropPlace, FrameDrops, KernelName, PathState, PortCounters, PortState,
+    StpState,
 };
 use crate::topology::uplink_of;
 use crate::vm::VmId;
@@ -102,10 +103,19 @@ impl TapFabric {
         let from = self.port_of(source)?;
         let to = owner.map(|vm| self.port_of(vm)).transpose()?.flatten();
         let (forwarding, returned_at) = match &from {
-            Some(port) => self.follow(source, port.link.master, destination)?,
+            Some(port) => {
+                let meant = to.as_ref().and_then(|port| port.link.master);
+                self.follow(source, (port.link.master, meant), destination)?
+            }
             None => (None, None),
         };
+        let bridge_of = |port: &Option<Port>| port.as_ref().and_then(|port| port.link.master);
+        let between = match (bridge_of(&from), bridge_of(&to)) {
+            (Some(one), Some(other)) if one != other => self.between(one, other)?,
+            _ => Between::default(),
+        };
         Ok(PathState {
+            between,
             is_bridged: self.lab.fabric != FabricKind::Xdp,
             source: from.map(|port| self.describe(&port)).transpose()?,
             destination: to.map(|port| self.describe(&port)).transpose()?,
@@ -149,12 +159,13 @@ impl TapFabric {
     }
 
     /// Follows a frame of `source` for `mac` from the bridge with that index through the forwarding tables, to the port by
-    /// which it leaves the last bridge; `None` where one does not know. The other is the port of a bridge by which it would
+    /// which it leaves the last bridge; `None` where that which it is `meant` for does not know. One that comes to another bridge, which
+    /// does not know, has left the right way where it came from. The other is the port of a bridge by which it would
     /// leave as it came: the first bridge, if it does not know, floods it to the spine, too.
     fn follow(
         &mut self,
         source: VmId,
-        mut bridge: Option<u32>,
+        (mut bridge, meant): (Option<u32>, Option<u32>),
         mac: MacAddr,
     ) -> Result<(Option<DropPlace>, Option<KernelName>), SystemError> {
         let vlan = self.lab.vlan_filtering.as_ref();
@@ -175,7 +186,8 @@ impl TapFabric {
                 None => None,
             };
             let Some(port) = port else {
-                return Ok((None, None));
+                let is_astray = !is_flooded && meant.is_some() && bridge != meant;
+                return Ok((place.filter(|_| is_astray), None));
             };
             let name = KernelName::new(&port.link.name);
             if known.is_some() && known == came_by {
@@ -196,6 +208,55 @@ impl TapFabric {
             bridge = other_end.and_then(|port| port.link.master);
         }
         Ok((place.filter(|_| !is_flooded), None))
+    }
+
+    /// The ports that connect two leaves with the spine, in the order in which frames pass them.
+    fn between(&mut self, from: u32, to: u32) -> Result<Between, SystemError> {
+        let mut ports = Vec::new();
+        let leaves = [from, to].map(|leaf| self.uplink_of(leaf));
+        for (leaf, place) in leaves.into_iter().zip(0..) {
+            let Some(uplink) = leaf? else {
+                continue;
+            };
+            let peer = uplink.peer.map(LinkKey::Index);
+            let on_spine = peer.map(|peer| self.netlink.port(peer)).transpose()?;
+            let on_spine = on_spine.flatten();
+            match place {
+                0 => ports.extend([Some(uplink), on_spine]),
+                _ => ports.extend([on_spine, Some(uplink)]),
+            }
+        }
+        let ports: Vec<Port> = ports.into_iter().flatten().collect();
+        let mut bridges = ports.iter().filter_map(|port| port.link.master);
+        let spine = bridges.find(|bridge| ![from, to].contains(bridge));
+        let spine = spine
+            .map(|spine| self.netlink.port(LinkKey::Index(spine)))
+            .transpose()?;
+        let name = |port: &Port| KernelName::new(&port.link.name);
+        let is_isolated = |port: &Port| port.settings.is_some_and(|of| of.is_isolated);
+        let stopped = |port: &Port| {
+            let state = port.settings.map(|of| of.state);
+            Some((
+                name(port),
+                state.filter(|state| *state != StpState::Forwarding)?,
+            ))
+        };
+        let down = ports.iter().find(|port| !port.link.up).map(name);
+        let isolated = ports.iter().zip(ports.iter().skip(1)).find(|(one, next)| {
+            one.link.master == next.link.master && is_isolated(one) && is_isolated(next)
+        });
+        let narrowest = ports.iter().min_by_key(|port| port.link.mtu);
+        Ok(Between {
+            bridge: spine
+                .flatten()
+                .filter(|spine| !spine.link.up)
+                .as_ref()
+                .map(name),
+            down,
+            stopped: ports.iter().find_map(stopped),
+            isolated: isolated.map(|(_, port)| name(port)),
+            narrowest: narrowest.map(|port| (name(port), port.link.mtu)),
+        })
     }
 
     /// The port that connects the leaf with that index to the spine. `None` of a bridge that is none.

@@ -20,6 +20,51 @@ type Cause = (&'static [&'static str], &'static str, &'static str);
 const UNFRAGMENTED: &str =
     "sh -c cd@/proc/sys/net/bridge@||@exit@0;@echo@0@>@bridge-nf-call-iptables";
 
+/// The same from one leaf to another.
+const OVER_SPINE: &str = "--netns host --vms 6 --ports-per-bridge 2 --resolve static --ping vm0:vm2 --interval 2ms --timeout 100ms \
+                          --json";
+
+const OF_SPINES: &[Cause] = &[
+    (
+        &["ip link set br0 down"],
+        "in_bridge request br0",
+        "the bridge is down",
+    ),
+    (
+        &["ip link set br0-1u down"],
+        "in_bridge request br0-1u",
+        "its link is down",
+    ),
+    (
+        &["bridge link set dev br0-1d state 0"],
+        "in_bridge request br0-1d",
+        "its port is disabled",
+    ),
+    (
+        &["ip link set br0-1d down"],
+        "in_bridge request br0-1d",
+        "its link is down",
+    ),
+    (
+        &[
+            "bridge link set dev br0-0d isolated on",
+            "bridge link set dev br0-1d isolated on",
+        ],
+        "in_bridge request br0-1d",
+        "both ports are isolated",
+    ),
+    (
+        &[UNFRAGMENTED, "ip link set br0-1d mtu 68"],
+        "in_bridge request br0-1d",
+        "larger than its link carries",
+    ),
+    (
+        &["bridge fdb replace 02:00:0a:4d:00:04 dev br0-2d master static sticky"],
+        "delivered_elsewhere request br0-2d",
+        "the forwarding table has the destination there",
+    ),
+];
+
 const OF_BRIDGES: &[Cause] = &[
     (
         &["bridge link set dev tap1 state 0"],
@@ -140,7 +185,7 @@ fn written_by_vm0(lab: &Lab) -> u64 {
 /// Brings a cause about while pings flow, has some more sent, and ends the run. Its report.
 fn report_of(arguments: &str, commands: &[&str]) -> Value {
     let lab = Lab::new();
-    let mut run = lab.start_tap_reactor(&format!("{PINGS} {arguments}"));
+    let mut run = lab.start_tap_reactor(arguments);
     lab.wait_until_vm_sent(&mut run, "tap0", FRAMES);
     carry_out(&lab, commands);
     let before = written_by_vm0(&lab);
@@ -173,12 +218,17 @@ fn check(arguments: &str, causes: &[Cause]) {
 
 #[test]
 fn every_ping_that_a_bridge_loses_is_put_down_to_what_lost_it() {
-    check("", OF_BRIDGES);
+    check(PINGS, OF_BRIDGES);
+}
+
+#[test]
+fn every_ping_that_is_lost_between_bridges_is_put_down_to_the_port_that_lost_it() {
+    check(OVER_SPINE, OF_SPINES);
 }
 
 #[test]
 fn every_ping_by_udp_that_a_bridge_loses_is_put_down_to_what_lost_it() {
-    check("--probe udp", OF_BRIDGES);
+    check(&format!("{PINGS} --probe udp"), OF_BRIDGES);
 }
 
 #[test]
@@ -205,18 +255,18 @@ fn every_ping_by_arp_that_is_dropped_on_its_way_is_put_down_to_what_dropped_it()
             "broadcasts are not flooded to it",
         ),
     ];
-    check("--probe arp", OF_ARP);
+    check(&format!("{PINGS} --probe arp"), OF_ARP);
     const OF_ND: &[Cause] = &[(
         &["bridge link set dev tap1 mcast_flood off"],
         "in_bridge request vm1",
         "multicast is not flooded to it",
     )];
-    check("--probe arp --ping-ipv6", OF_ND);
+    check(&format!("{PINGS} --probe arp --ping-ipv6"), OF_ND);
 }
 
 #[test]
 fn every_ping_that_is_lost_on_its_way_by_xdp_is_put_down_to_what_lost_it() {
-    check("--fabric xdp", OF_XDP);
+    check(&format!("{PINGS} --fabric xdp"), OF_XDP);
 }
 
 #[test]
