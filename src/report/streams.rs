@@ -414,6 +414,16 @@ pub(super) struct Told {
     pub(super) streams: Vec<StreamReport>,
 }
 
+impl Told {
+    /// Has `report` tell that.
+    pub(super) fn put_into(self, report: &mut Report) {
+        report.stream_counts = self.counts;
+        report.stream_totals = self.totals;
+        report.stream_losses = self.losses;
+        report.streams = self.streams;
+    }
+}
+
 /// What is told of streams with these names.
 pub(super) fn of_streams(streams: &Streams, names: &[StreamName]) -> Told {
     let unknown = StreamName::default();
