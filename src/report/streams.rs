@@ -11,7 +11,7 @@ pub(super) use self::of_ranks::StreamsOfRank;
 use super::Report;
 use super::document::nothing;
 use super::merge::sum;
-use super::units::{count, percent, significant, span_or_dash};
+use super::units::{count, counted, percent, significant, span_or_dash};
 use super::{LossReport, losses};
 use crate::record::{
     Attribution, LatencySummary, LostFrames, OneWay, StreamId, StreamReceiver, StreamRecord,
@@ -306,13 +306,13 @@ impl StreamReport {
             longest_gap_ns: most(&|one| one.longest_gap).unwrap_or(0),
             sent: EndReport {
                 frames_per_s: thousandths(frames),
-                mbit_per_s: thousandths(bits / 1e6),
+                mbit_per_s: megabits(bits),
                 octets: record.sent.octets,
                 elapsed_ns: record.sent.elapsed(),
             },
             received: EndReport {
                 frames_per_s: thousandths(sum(|one| one.received.rates().0)),
-                mbit_per_s: thousandths(sum(|one| one.received.rates().1) / 1e6),
+                mbit_per_s: megabits(sum(|one| one.received.rates().1)),
                 octets: receivers.iter().map(|one| one.received.octets).sum(),
                 elapsed_ns: most(&|one| one.received.elapsed()).unwrap_or(0),
             },
@@ -395,6 +395,11 @@ fn variation(one_way: &LatencySummary) -> LatencySummary {
         max: above(one_way.max),
         ..*one_way
     }
+}
+
+/// So many bits in megabits, to the last bit.
+fn megabits(bits: f64) -> f64 {
+    bits.round() / 1e6
 }
 
 fn thousandths(value: f64) -> f64 {
@@ -526,8 +531,8 @@ pub(super) fn rows(report: &Report, most: usize) -> impl Iterator<Item = [String
 /// All streams in a sentence: `2,000 frames sent, 1,990 received, …`.
 pub(super) fn sentence(counts: &StreamCounts) -> String {
     let mut text = format!(
-        "{} frames sent, {} received, {} lost",
-        count(counts.sent),
+        "{} sent, {} received, {} lost",
+        counted(counts.sent, "frame"),
         count(counts.received),
         percent(counts.loss())
     );
