@@ -188,7 +188,15 @@ impl Setting {
     /// # Errors
     /// When the text is no time, or no time at all.
     pub fn duration(&self) -> Result<Duration, SettingError> {
-        let duration = self.duration_or_none()?;
+        self.duration_of(&self.text)
+    }
+
+    /// The same of `text`, which is a part of the value.
+    ///
+    /// # Errors
+    /// As [`Setting::duration`].
+    pub fn duration_of(&self, text: &str) -> Result<Duration, SettingError> {
+        let duration = self.duration_or_none_of(text)?;
         if duration.is_zero() {
             return Err(self.error("expected more than 0, such as 10ms"));
         }
@@ -200,7 +208,11 @@ impl Setting {
     /// # Errors
     /// When the text is no time.
     pub fn duration_or_none(&self) -> Result<Duration, SettingError> {
-        let duration = span(&self.text).ok_or_else(|| {
+        self.duration_or_none_of(&self.text)
+    }
+
+    fn duration_or_none_of(&self, text: &str) -> Result<Duration, SettingError> {
+        let duration = span(text).ok_or_else(|| {
             self.error("expected a time such as 200us, 10ms or 2s, or a number of seconds")
         })?;
         if duration > LONGEST {

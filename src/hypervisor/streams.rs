@@ -183,8 +183,10 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         let stream = StreamId(streams.states.len() as u32);
+        let is_there = matches!(self.slots.get(flow.source.index()), Some(Some(_)));
+        let ends = (is_there, flow.receivers_elsewhere);
         self.recorder
-            .stream_crosses(stream, flow.receivers_elsewhere, flow.has_two_clocks);
+            .stream_crosses(stream, ends, flow.has_two_clocks);
         let leaks = flow.config.mac.is_some() || flow.config.destination.is_multicast();
         let slots = &self.slots;
         let is_absent = |vm: &&VmId| matches!(slots.get(vm.index()), None | Some(None));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::build::per_second;
 use super::merge::merge;
 use super::streams::{StreamName, StreamsOfRank};
+use super::units::count;
 use super::verdict::{OF_IMPAIRED_NETWORK, OF_NETWORK};
 use super::{
     ConnectionReport, LossReport, PhaseReport, Report, SecondReport, Verdict, keyed, losses, marks,
@@ -108,6 +109,14 @@ impl RankDocument {
             misbehaviours_elsewhere,
             streams: recorder.streams().map(|of| StreamsOfRank::of(of, streams)),
         }
+    }
+
+    /// Has `report`, that of this rank, tell those streams only that have no end elsewhere, since no other rank's will be added. Returns
+    /// what is to be said of those that are left out.
+    pub fn tell_alone(&mut self, report: &mut Report) -> Option<String> {
+        let (told, left_out) = self.streams.take().map(StreamsOfRank::told)?;
+        told.put_into(report);
+        left_out_words(left_out)
     }
 
     /// The text of it.
@@ -212,20 +221,17 @@ fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     let streams = parts
         .first_mut()
         .and_then(|part| part.document.streams.take());
-    let mut streams = streams.map(StreamsOfRank::told).unwrap_or_default();
+    let (mut streams, left_out) = streams.map(StreamsOfRank::told).unwrap_or_default();
+    amiss.extend(left_out_words(left_out));
     for RankPart { document, .. } in &mut parts {
         // The first tells those of all.
-        let of_rank = std::mem::take(&mut streams);
-        document.report.stream_counts = of_rank.counts;
-        document.report.stream_totals = of_rank.totals;
-        document.report.stream_losses = of_rank.losses;
-        document.report.streams = of_rank.streams;
+        std::mem::take(&mut streams).put_into(&mut document.report);
     }
     let reports: Vec<Report> = parts.into_iter().map(|part| part.document.report).collect();
     let mut merged = merge(&reports)?;
     let first = reports.first()?;
     let longest = |time: fn(&Report) -> u64| reports.iter().map(time).max().unwrap_or(0);
-    let sum = |count: fn(&Report) -> u64| reports.iter().map(count).fold(0, u64::saturating_add);
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).fold(0, u64::saturating_add);
     merged.run.clone_from(&first.run);
     merged.merged = None;
     merged.elapsed_ns = longest(|report| report.elapsed_ns);
@@ -254,6 +260,18 @@ fn merge_ranks(mut parts: Vec<RankPart>) -> Option<(Report, Vec<String>)> {
     merged.verdict = verdict(&rows, &sentences, &merged);
     merged.ranks = rows;
     Some((merged, amiss))
+}
+
+/// That so many streams are left out, if any are.
+fn left_out_words(streams: u64) -> Option<String> {
+    let words = match streams {
+        0 => return None,
+        1 => "1 stream is left out, which begins or ends".to_owned(),
+        more => format!("{} streams are left out, which begin or end", count(more)),
+    };
+    Some(format!(
+        "{words} in a rank that has not told what it has measured"
+    ))
 }
 
 /// Puts pings whose loss the rank that sent them does not know down to what the others say of them.

@@ -11,7 +11,7 @@ pub(super) use self::of_ranks::StreamsOfRank;
 use super::Report;
 use super::document::nothing;
 use super::merge::sum;
-use super::units::{count, percent, significant, span_or_dash};
+use super::units::{count, counted, percent, significant, span_or_dash};
 use super::{LossReport, losses};
 use crate::record::{
     Attribution, LatencySummary, LostFrames, OneWay, StreamId, StreamReceiver, StreamRecord,
@@ -306,13 +306,13 @@ impl StreamReport {
             longest_gap_ns: most(&|one| one.longest_gap).unwrap_or(0),
             sent: EndReport {
                 frames_per_s: thousandths(frames),
-                mbit_per_s: thousandths(bits / 1e6),
+                mbit_per_s: megabits(bits),
                 octets: record.sent.octets,
                 elapsed_ns: record.sent.elapsed(),
             },
             received: EndReport {
                 frames_per_s: thousandths(sum(|one| one.received.rates().0)),
-                mbit_per_s: thousandths(sum(|one| one.received.rates().1) / 1e6),
+                mbit_per_s: megabits(sum(|one| one.received.rates().1)),
                 octets: receivers.iter().map(|one| one.received.octets).sum(),
                 elapsed_ns: most(&|one| one.received.elapsed()).unwrap_or(0),
             },
@@ -397,6 +397,11 @@ fn variation(one_way: &LatencySummary) -> LatencySummary {
     }
 }
 
+/// So many bits in megabits, to the last bit.
+fn megabits(bits: f64) -> f64 {
+    bits.round() / 1e6
+}
+
 fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
@@ -412,6 +417,16 @@ pub(super) struct Told {
     pub(super) losses: Vec<LossReport>,
     /// Those that are told one by one.
     pub(super) streams: Vec<StreamReport>,
+}
+
+impl Told {
+    /// Has `report` tell that.
+    pub(super) fn put_into(self, report: &mut Report) {
+        report.stream_counts = self.counts;
+        report.stream_totals = self.totals;
+        report.stream_losses = self.losses;
+        report.streams = self.streams;
+    }
 }
 
 /// What is told of streams with these names.
@@ -516,8 +531,8 @@ pub(super) fn rows(report: &Report, most: usize) -> impl Iterator<Item = [String
 /// All streams in a sentence: `2,000 frames sent, 1,990 received, …`.
 pub(super) fn sentence(counts: &StreamCounts) -> String {
     let mut text = format!(
-        "{} frames sent, {} received, {} lost",
-        count(counts.sent),
+        "{} sent, {} received, {} lost",
+        counted(counts.sent, "frame"),
         count(counts.received),
         percent(counts.loss())
     );

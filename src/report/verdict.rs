@@ -246,8 +246,8 @@ impl Verdict {
         } else if verdict.limited_by_tool {
             let pause = pause.map_or(String::new(), |pause| format!("; {pause}"));
             format!("The figures show the tool's own limit, not the network's: {reasons}{pause}.")
-        } else if evidence.lateness_p99_ns.is_none() {
-            "Nothing was measured: no ping was sent.".to_owned()
+        } else if evidence.lateness_p99_ns.is_none() && evidence.measured().is_none() {
+            format!("Nothing was measured: no {} was sent.", evidence.what())
         } else {
             let waited = match verdict.lag_p99_ns {
                 None => String::new(),
@@ -614,6 +614,22 @@ mod tests {
             ),
         ] {
             assert_eq!(found, told);
+        }
+        for (stream, told) in [
+            (None, "Nothing was measured: no frame was sent."),
+            // A rank that only receives.
+            (Some(9_000), "The figures describe the network: "),
+        ] {
+            let evidence = Evidence {
+                has_streams: true,
+                stream_p99_ns: stream,
+                rtt_p99_ns: None,
+                response_p99_ns: None,
+                lateness_p99_ns: None,
+                ..AT_REST
+            };
+            let sentence = Verdict::of(&evidence).sentence;
+            assert!(sentence.starts_with(told), "{sentence}");
         }
     }
 

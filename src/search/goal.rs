@@ -109,7 +109,12 @@ impl FromStr for Goal {
             sum: Duration::ZERO,
             exceed: EXCEED,
         };
-        for part in parts.split(',').map(str::trim) {
+        let parts = parts.trim();
+        for part in parts
+            .split(',')
+            .map(str::trim)
+            .filter(|_| !parts.is_empty())
+        {
             let wrong = |why: String| ParseGoalError::Part {
                 part: part.to_owned(),
                 why,
@@ -224,7 +229,8 @@ mod tests {
             (": loss=0", "expected what is varied"),
             ("a b: loss=0", "expected what is varied"),
             ("rate: width=1%", "expected what is to hold"),
-            ("rate:", ": expected one of < <="),
+            ("rate:", "expected what is to hold"),
+            ("rate: loss=0,", ": expected one of < <="),
             ("rate: los<1%", "los<1%: no figure is named"),
             ("rate: loss=0, width=1", "width=1: expected a percentage"),
             ("rate: loss=0, width=0%", "width=0%: expected a percentage"),

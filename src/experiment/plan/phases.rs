@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::PlanContext;
 use super::impairments::impairments;
 use super::places::Places;
-use super::streams::Streams;
+use super::streams::{OF_PROBES, Streams, check_probes};
 use crate::experiment::options::{self, Scope};
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Origin, PACING, Setting, SettingError, Settings};
@@ -96,6 +96,9 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
             phase.misbehaviours = misbehaviours;
             phase.moves = places.moves(settings, phase)?;
         }
+    }
+    if flows.number == 0 {
+        check_probes(&each)?;
     }
     context.check_size(flows.number, phases.len())?;
     Ok((flows.listed, streams.planned, phases, None))
@@ -410,11 +413,17 @@ fn check_unused(settings: &Settings, context: &PlanContext<'_>) -> Result<(), Se
     let unused = options::settings()
         .filter(|option| option.scope == Scope::Load)
         .filter(|option| !["duration", "impair"].contains(&option.name));
-    match unused.filter_map(|option| settings.get(option.name)).next() {
-        Some(setting) => Err(setting
-            .error("nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1, or a --stream")),
-        None => Ok(()),
-    }
+    let mut given = unused.filter_map(|option| Some((option.name, settings.get(option.name)?)));
+    let Some((name, setting)) = given.next() else {
+        return Ok(());
+    };
+    let or_stream = match name == "window" || OF_PROBES.contains(&name) {
+        true => "",
+        false => ", or a --stream",
+    };
+    Err(setting.error(format_args!(
+        "nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1{or_stream}"
+    )))
 }
 
 /// The name of the mark that a phase is, if it is one: its own.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::flows::PlanContext;
-use super::phases::{rate, steady_pacing};
+use super::phases::{MOST_PINGS, steady_pacing};
 use crate::experiment::settings::{PACING, Setting, SettingError, Settings};
 use crate::experiment::{IpVersion, StreamPlan};
 use crate::hypervisor::{Change, Phase};
@@ -20,22 +20,20 @@ const AROUND: usize = ETHERNET_HEADER_LENGTH + FRAME_CHECK_SEQUENCE;
 /// A value of `stream`: a pattern, and what is said of its streams alone: `vm0:vm1,rate=100k,size=imix`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Own {
-    /// The pattern, where it was written.
-    pattern: Setting,
-    rate: Option<Setting>,
-    interval: Option<Setting>,
-    size: Option<Setting>,
+    /// The whole, where it was written: of that all errors are.
+    whole: Setting,
+    pattern: String,
+    rate: Option<String>,
+    interval: Option<String>,
+    size: Option<String>,
 }
 
 impl Own {
     fn of(setting: &Setting) -> Result<Own, SettingError> {
-        let with = |text: &str| Setting {
-            text: text.trim().to_owned(),
-            ..setting.clone()
-        };
         let mut parts = setting.text.split(',');
         let mut own = Own {
-            pattern: with(parts.next().unwrap_or_default()),
+            whole: setting.clone(),
+            pattern: parts.next().unwrap_or_default().trim().to_owned(),
             rate: None,
             interval: None,
             size: None,
@@ -52,7 +50,7 @@ impl Own {
                     return Err(setting.error(why));
                 }
             };
-            *place.0 = Some(with(place.1));
+            *place.0 = Some(place.1.trim().to_owned());
         }
         if own.rate.is_some() && own.interval.is_some() {
             let why = "a rate and an interval; expected one of them";
@@ -64,12 +62,22 @@ impl Own {
     /// Its own pacing, if it has one.
     fn pacing(&self) -> Result<Option<Pacing>, SettingError> {
         Ok(match (&self.rate, &self.interval) {
-            (Some(setting), _) => Some(Pacing::Rate(rate(setting, &setting.text)?)),
-            (None, Some(setting)) => Some(Pacing::Interval(setting.duration()?)),
+            (Some(text), _) => Some(Pacing::Rate(self.whole.rate(text, "frames", MOST_PINGS)?)),
+            (None, Some(text)) => Some(Pacing::Interval(self.whole.duration_of(text)?)),
             (None, None) => None,
         })
     }
 }
+
+/// What is about the probes of pings alone. Without pings `window` is refused by itself.
+pub(super) const OF_PROBES: [&str; 6] = [
+    "probe",
+    "port",
+    "tcp-close",
+    "tcp-hold",
+    "arp-request",
+    "one-way",
+];
 
 /// The streams of all phases.
 #[derive(Default)]
@@ -109,9 +117,10 @@ impl Streams {
                 }
                 None => None,
             };
-            let size = own.size.as_ref();
-            let size = size.or_else(|| settings.get("size").filter(|_| !has_pings));
-            planned.push((pacing, context.streams(&own.pattern, size, settings)?));
+            let size = own.size.as_deref().map(|text| (&own.whole, text));
+            let of_phase = || settings.get("size").filter(|_| !has_pings);
+            let size = size.or_else(|| of_phase().map(|setting| (setting, setting.text.as_str())));
+            planned.push((pacing, context.streams(&own, size, settings)?));
         }
         if steady_pacing(settings).is_ok_and(|pacing| matches!(pacing, Pacing::Window(_)))
             && !has_pings
@@ -163,6 +172,21 @@ impl Streams {
     }
 }
 
+/// Checks that nothing is said of pings that the settings of none of the phases send: streams have no probes.
+pub(super) fn check_probes(phases: &[Settings]) -> Result<(), SettingError> {
+    let said = phases.iter().find_map(|settings| {
+        let of_probes = OF_PROBES.iter().filter_map(|name| settings.get(name));
+        of_probes.filter(|setting| !setting.is_off()).next()
+    });
+    match said {
+        Some(setting) => Err(setting.error(
+            "nothing is pinged, and streams are UDP to port 9 that nobody answers; expected a ping pattern beside it, such as \
+             --ping vm0:vm1",
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Checks that every source is there all the time.
 pub(super) fn check_sources(streams: &[StreamPlan], phases: &[Phase]) -> Result<(), SettingError> {
     let transitions = phases.iter().flat_map(|phase| &phase.transitions);
@@ -185,12 +209,16 @@ impl PlanContext<'_> {
     /// The streams of one pattern, in a phase with these settings, still of no phase.
     fn streams(
         &self,
-        pattern: &Setting,
-        size: Option<&Setting>,
+        own: &Own,
+        size: Option<(&Setting, &str)>,
         settings: &Settings,
     ) -> Result<Vec<StreamPlan>, SettingError> {
         let over_ipv6 = settings.switch("ping-ipv6")?;
-        let (source, target) = pattern.text.split_once(':').unwrap_or_default();
+        let pattern = &Setting {
+            text: own.pattern.clone(),
+            ..own.whole.clone()
+        };
+        let (source, target) = own.pattern.split_once(':').unwrap_or_default();
         let (is_absent, is_broadcast) = (target == "absent", target == "broadcast");
         if over_ipv6 && (is_absent || is_broadcast) {
             let why = format_args!(
@@ -275,7 +303,7 @@ impl PlanContext<'_> {
     /// The sizes of the frames of streams over that version of IP.
     fn sizes(
         &self,
-        size: Option<&Setting>,
+        size: Option<(&Setting, &str)>,
         pattern: &Setting,
         version: IpVersion,
     ) -> Result<Sizes, SettingError> {
@@ -293,10 +321,10 @@ impl PlanContext<'_> {
             return Err(pattern.error(why));
         }
         let largest = u16::try_from(most).unwrap_or(u16::MAX);
-        let Some(setting) = size else {
+        let Some((setting, text)) = size else {
             return Ok(Sizes::InTurn([least as u16].into()));
         };
-        let sizes = Sizes::parse(&setting.text, largest).map_err(|why| setting.error(why))?;
+        let sizes = Sizes::parse(text, largest).map_err(|why| setting.error(why))?;
         let (shortest, longest) = sizes.extremes();
         if usize::from(shortest) < least || usize::from(longest) > most {
             let wrong = match usize::from(shortest) < least {
@@ -388,6 +416,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_about_pings_may_be_said_beside_streams_if_a_phase_pings() {
+        for text in [
+            "stream = 'vm0:vm1,rate=5'\nping = 'vm0:vm1'\nprobe = 'tcp'\ncount = 1",
+            "probe = 'udp'\none-way = true\ncount = 1\n[[phase]]\nping = 'vm0:vm1'\n[[phase]]\nstream = 'vm0:vm1'",
+            "stream = 'vm0:vm1'\none-way = false\ncount = 1",
+        ] {
+            planned(text).unwrap();
+        }
+        for (text, is_proposed) in [("probe = 'udp'", false), ("rate = 7", true)] {
+            let error = planned(text).unwrap_err();
+            assert!(error.contains("expected a ping pattern"), "{error}");
+            assert_eq!(error.contains("or a --stream"), is_proposed, "{error}");
+        }
+    }
+
+    #[test]
     fn streams_share_the_pace_of_the_phase_or_have_their_own() {
         let pace = |load: &PhaseLoad| (load.flows.len(), load.pacing);
         let paces = |text: &str| -> Vec<_> {
@@ -421,6 +465,38 @@ mod tests {
             (
                 "ping = 'vm0:vm1'\nstream = 'vm0:vm1'\nrate = 4",
                 "expected rate=R or interval=TIME behind the pattern of a stream",
+            ),
+            (
+                "stream = 'vm0:vm1,rate=0'",
+                "vm0:vm1,rate=0: expected frames per second, above 0",
+            ),
+            (
+                "stream = 'vm0:vm1, interval=0'",
+                "vm0:vm1, interval=0: expected more than 0",
+            ),
+            ("stream = 'vm0:vm1,size=64-9000'", "vm0:vm1,size=64-9000: "),
+            (
+                "stream = 'vm0:vm1,size=64-1000'\nping-ipv6 = true\nipv6 = true",
+                "vm0:vm1,size=64-1000: frames of 64 bytes; expected 84",
+            ),
+            (
+                "stream = 'vm0:vm1'\nprobe = 'tcp'",
+                "probe = tcp: nothing is pinged, and streams are UDP to port 9",
+            ),
+            (
+                "stream = 'vm0:vm1'\nport = 5",
+                "expected a ping pattern beside it",
+            ),
+            ("stream = 'vm0:vm1'\ntcp-hold = '1s'", "nothing is pinged"),
+            ("stream = 'vm0:vm1'\ntcp-close = 'fin'", "nothing is pinged"),
+            (
+                "stream = 'vm0:vm1'\narp-request = 'unicast'",
+                "nothing is pinged",
+            ),
+            ("stream = 'vm0:vm1'\none-way = true", "nothing is pinged"),
+            (
+                "stream = 'vm0:vm1'\ncount = 1\n[[phase]]\n[[phase]]\nport = 7",
+                "nothing is pinged",
             ),
             ("stream = 'vm0:vm0'", "vm0 can't"),
             ("stream = 'vm0:vm7'", "there is no vm7"),

@@ -162,7 +162,8 @@ where
         let elsewhere = self.hypervisor.misbehaviours_elsewhere().len();
         let streams = self.stream_names();
         let measured = (&*self.hypervisor.recorder(), streams.as_slice());
-        let document = RankDocument::new((report.clone(), elsewhere), measured, of_others, amiss);
+        let mut document =
+            RankDocument::new((report.clone(), elsewhere), measured, of_others, amiss);
         // What they did there is not known here.
         let own = report.misbehaviours.len().saturating_sub(elsewhere);
         report.misbehaviours.truncate(own);
@@ -190,6 +191,8 @@ where
                         let why = meeting.failed.take();
                         let why = why.unwrap_or_else(|| "rank 0 is gone".to_owned());
                         self.amiss_elsewhere = vec![format!("rank {}: {why}", rank.number())];
+                        self.amiss_elsewhere
+                            .extend(document.tell_alone(&mut report));
                         Gathered::Kept(Box::new(report))
                     }
                 }

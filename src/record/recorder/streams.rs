@@ -13,11 +13,16 @@ impl Recorder {
         streams.add(is_counted, receivers, histograms);
     }
 
-    /// So many VMs that other ranks have are among those that `stream` is for, or its source is. Nobody knows the difference of
-    /// their clocks if it `has_two_clocks`.
-    pub fn stream_crosses(&mut self, stream: StreamId, receivers: u64, has_two_clocks: bool) {
+    /// So many VMs that other ranks have are among those that `stream` is for, or its source is, unless this process `has_source`.
+    /// Nobody knows the difference of their clocks if it `has_two_clocks`.
+    pub fn stream_crosses(
+        &mut self,
+        stream: StreamId,
+        (has_source, receivers): (bool, u64),
+        has_two_clocks: bool,
+    ) {
         if let Some(streams) = &mut self.streams {
-            streams.set_crossing(stream, receivers, has_two_clocks);
+            streams.set_crossing(stream, (has_source, receivers), has_two_clocks);
         }
     }
 

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn what_there_is_no_room_for_is_counted_and_receivers_elsewhere_have_not_got_it_either() {
         let mut streams = streams();
-        streams.set_crossing(STREAM, 3, false);
+        streams.set_crossing(STREAM, (true, 3), false);
         for number in 10..10 + MAX_FRAMES as u64 + 5 {
             streams.lost((STREAM, number), None, at(0));
             streams.lost((STREAM, number), Some(VmId(2)), at(2));

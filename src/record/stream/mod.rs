@@ -148,6 +148,8 @@ impl StreamReceiver {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StreamRecord {
     is_counted: bool,
+    /// This process has its source.
+    has_source: bool,
     /// Its ends go by different clocks, of which nobody knows the difference: nothing is known of the time that frames take.
     pub has_two_clocks: bool,
     /// Frames sent.
@@ -242,15 +244,22 @@ impl StreamRecord {
         self.has_two_clocks |= other.has_two_clocks;
         self.unresolved += other.unresolved;
         self.leaked += other.leaked;
+        self.has_source |= other.has_source;
+        let theirs = other.receivers.len() as u64;
+        self.receivers_elsewhere = self.receivers_elsewhere.saturating_sub(theirs);
         self.receivers.extend(other.receivers);
         self.receivers.sort_by_key(|one| one.vm);
         self.one_way.merge(&other.one_way);
     }
 
-    /// Returns true if nothing became of it here.
-    pub fn is_idle(&self) -> bool {
-        let counts = [self.sent.frames, self.unresolved, self.leaked];
-        self.receivers.is_empty() && counts == [0; 3]
+    /// Returns true if none of its ends is here, and no frame leaked.
+    pub const fn is_elsewhere(&self) -> bool {
+        !self.has_source && self.receivers.is_empty() && self.leaked == 0
+    }
+
+    /// Returns true if it is known of both ends what became of its frames: no rank that has one of them is missing.
+    pub const fn is_whole(&self) -> bool {
+        self.has_source && self.receivers_elsewhere == 0
     }
 
     fn receiver_mut(&mut self, vm: VmId) -> Option<&mut StreamReceiver> {
@@ -308,6 +317,7 @@ impl Streams {
         };
         self.records.push(StreamRecord {
             is_counted,
+            has_source: true,
             sent: Carried::default(),
             unresolved: 0,
             leaked: 0,
@@ -318,10 +328,16 @@ impl Streams {
         });
     }
 
-    /// So many VMs that other ranks have are among those that `stream` is for, or its source is. Nobody knows the difference of
-    /// their clocks if it `has_two_clocks`.
-    pub(super) fn set_crossing(&mut self, stream: StreamId, receivers: u64, has_two_clocks: bool) {
+    /// So many VMs that other ranks have are among those that `stream` is for, or its source is, unless this process `has_source`.
+    /// Nobody knows the difference of their clocks if it `has_two_clocks`.
+    pub(super) fn set_crossing(
+        &mut self,
+        stream: StreamId,
+        (has_source, receivers): (bool, u64),
+        has_two_clocks: bool,
+    ) {
         if let Some(record) = self.records.get_mut(stream.index()) {
+            record.has_source = has_source;
             record.receivers_elsewhere = receivers;
             record.has_two_clocks = has_two_clocks;
         }

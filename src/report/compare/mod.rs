@@ -26,7 +26,7 @@ use super::provenance::unlike;
 use super::units::count;
 use super::{Report, SecondReport, StreamCounts, Unlike};
 use crate::record::{
-    Cause, Count, FloodKind, LatencySummary, MarkMetric, Metric, PathStage, Scope, Totals,
+    Cause, Count, FloodKind, LatencySummary, MarkMetric, Metric, PathStage, Scope,
 };
 
 /// The name and version of the form of a [`Comparison`] as JSON.
@@ -190,7 +190,10 @@ impl Figure {
         match self {
             Figure::Latency(metric, statistic) => nanos((statistic.of)(&report.summaries[metric])),
             Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
-            Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
+            Figure::Rate => {
+                let is_pinged = report.stream_counts.is_none() || report.totals.attempted() > 0;
+                (is_pinged && report.elapsed_ns > 0).then_some(report.rate_per_s)
+            }
         }
     }
 
@@ -327,7 +330,7 @@ fn of_misbehaviours(before: &Report, after: &Report) -> Vec<Difference> {
 }
 
 /// What became of the frames of streams, if one of the runs has some, of each count that one of them has. How much that varies is
-/// not known.
+/// known of loss alone.
 fn of_streams(before: &Report, after: &Report) -> Vec<Difference> {
     let both = [before, after];
     if both.iter().all(|run| run.stream_counts.is_none()) {
@@ -349,8 +352,14 @@ fn of_streams(before: &Report, after: &Report) -> Vec<Difference> {
         )
     });
     let loss = |run: &Report| Some(run.stream_counts?.loss());
+    let spread = spread::of_stream_loss(before, after);
     let others = [
-        difference("loss", Quantity::Share, &loss),
+        Difference::new(
+            "streams.loss".to_owned(),
+            Quantity::Share,
+            both.map(loss),
+            spread,
+        ),
         difference("rate", Quantity::PerSecond, &Report::stream_rate),
     ];
     let causes = Cause::ALL.iter().map(|cause| {
@@ -497,7 +506,7 @@ impl Side {
             run: report.run.clone(),
             limited_by_tool: !report.verdict.is_of_network(),
             verdict: report.verdict.sentence.clone(),
-            outage: outage(&report.totals),
+            outage: outage(report),
             interrupted: report.interrupted,
             fault: sweep::fault(report),
         }
@@ -579,8 +588,18 @@ pub enum Change {
     Unknown,
 }
 
-/// Counts of the pings as text, if none was answered.
-fn outage(totals: &Totals) -> Option<String> {
+/// Counts of the pings as text, if none was answered; in a run of streams alone, those of frames, if none came of those that were to.
+fn outage(report: &Report) -> Option<String> {
+    let totals = &report.totals;
+    let has_streams = report.stream_totals.is_some_and(|of| of.streams > 0);
+    let is_of_streams = has_streams && totals.attempted() == 0;
+    if let Some(frames) = report.stream_counts.filter(|_| is_of_streams) {
+        return match (frames.sent, frames.expected, frames.received) {
+            (0, ..) => Some("no frame was sent".to_owned()),
+            (_, 1.., 0) => Some(format!("no frame came ({} lost)", count(frames.lost))),
+            _ => None,
+        };
+    }
     if totals.received > 0 {
         return None;
     }

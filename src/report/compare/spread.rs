@@ -34,13 +34,27 @@ pub fn within(
 /// The loss of a second is no measure here: a ping fails at its timeout, which may be seconds after those were answered
 /// that were sent beside it, and a share of few pings varies by more than a difference that matters.
 pub fn of_loss(one: &Report, other: &Report) -> Option<f64> {
-    let variance = |run: &Report| {
-        let ended = run.totals.ended();
+    of_shares([one, other].map(|run| {
         let is_long = run.seconds.len() > SECONDS_NEEDED;
-        let share = run.totals.loss();
-        (is_long && ended > 0).then(|| share * (1.0 - share) / ended as f64)
-    };
-    Some(DEVIATIONS * (variance(one)? + variance(other)?).sqrt())
+        is_long.then(|| (run.totals.loss(), run.totals.ended()))
+    }))
+}
+
+/// The same of the copies of frames of streams that were to come.
+pub fn of_stream_loss(one: &Report, other: &Report) -> Option<f64> {
+    of_shares([one, other].map(|run| {
+        let is_long = run.elapsed_ns >= SECONDS_NEEDED as u64 * 1_000_000_000;
+        let counts = run.stream_counts.filter(|_| is_long)?;
+        Some((counts.loss(), counts.expected))
+    }))
+}
+
+/// Twice the standard error of the difference of two shares, each of so many.
+fn of_shares(shares: [Option<(f64, u64)>; 2]) -> Option<f64> {
+    let variance =
+        |(share, number): (f64, u64)| (number > 0).then(|| share * (1.0 - share) / number as f64);
+    let [one, other] = shares;
+    Some(DEVIATIONS * (variance(one?)? + variance(other?)?).sqrt())
 }
 
 #[cfg(test)]

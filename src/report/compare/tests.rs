@@ -138,6 +138,7 @@ fn what_a_run_does_not_have_is_absent() {
 fn an_outage_is_told_as_one_and_is_a_change() {
     let report = |totals: Totals| Report {
         totals,
+        stream_counts: None,
         ..fixtures::report()
     };
     let calm = fixtures::report();

@@ -32,7 +32,7 @@ impl StreamsOfRank {
     pub(in crate::report) fn of(streams: &Streams, names: &[StreamName]) -> StreamsOfRank {
         let lost = streams.lost_frames();
         let records = streams.records().iter().enumerate();
-        let told = records.filter(|(_, record)| record.is_counted() && !record.is_idle());
+        let told = records.filter(|(_, record)| record.is_counted() && !record.is_elsewhere());
         let told = told.map(|(number, record)| {
             let stream = StreamOfRank {
                 name: names.get(number).cloned().unwrap_or_default(),
@@ -66,12 +66,21 @@ impl StreamsOfRank {
         }
     }
 
-    /// The streams of a run of several ranks, once all have told of them.
-    pub(in crate::report) fn told(self) -> Told {
-        let all: Vec<StreamOfRank> = self.streams.into_values().collect();
+    /// The streams of a run of several ranks, once all have told of them that will, and how many are left out because a rank has not
+    /// that has one of their ends.
+    pub(in crate::report) fn told(self) -> (Told, u64) {
+        let all = self.streams.into_values();
+        let (all, partial): (Vec<_>, Vec<_>) = all.partition(|of| of.record.is_whole());
+        (
+            StreamsOfRank::of_whole(self.unsent, &all),
+            partial.len() as u64,
+        )
+    }
+
+    fn of_whole(unsent: u64, all: &[StreamOfRank]) -> Told {
         let named = all.iter();
         let named = named.map(|stream| (&stream.name, &stream.record, stream.losses.clone()));
-        told(self.unsent, named, |place, record, name, losses| {
+        told(unsent, named, |place, record, name, losses| {
             let one_way = all.get(place).map(|stream| stream.one_way.known());
             let whole = record.closed(one_way.unwrap_or_default());
             StreamReport::of(&whole, name, losses)
@@ -152,7 +161,8 @@ mod tests {
             let here = receives.iter().map(|vm| VmId(*vm));
             recorder.add_stream(true, here.collect());
             let stream = StreamId(number);
-            recorder.stream_crosses(stream, 2 - receives.len() as u64, two_clocks);
+            let elsewhere = 2 - receives.len() as u64;
+            recorder.stream_crosses(stream, (sends, elsewhere), two_clocks);
             let came = |vm: u32, number: &u64| match vm {
                 1 => *number != 5 && *number < 8,
                 _ => !number.is_multiple_of(3),
@@ -176,7 +186,9 @@ mod tests {
     fn of_ranks(parts: [StreamsOfRank; 2]) -> Told {
         let [mut all, other] = parts;
         all.add(other);
-        all.told()
+        let (told, left_out) = all.told();
+        assert_eq!(left_out, 0);
+        told
     }
 
     fn names() -> Vec<StreamName> {
@@ -213,6 +225,24 @@ mod tests {
         assert_eq!((counts.lost, counts.reordered), (2 * 6, 2));
         assert_eq!(streams[1].longest_loss, 2);
         assert_eq!(streams[1].one_way_ns.count, 14);
+    }
+
+    #[test]
+    fn streams_with_an_end_in_a_rank_that_has_not_told_are_left_out() {
+        for (sends, receives, left_out) in [
+            (true, &[1, 2][..], 0),
+            (true, &[1], 2),
+            (true, &[], 2),
+            (false, &[1, 2], 2),
+            (false, &[], 0),
+        ] {
+            let streams = recorded(sends, receives, false);
+            let (told, found) = StreamsOfRank::of(&streams, &names()).told();
+            assert_eq!(found, left_out, "{sends} {receives:?}");
+            let counts = told.counts.unwrap();
+            assert_eq!(counts.received + counts.lost, counts.expected);
+            assert_eq!(told.streams.is_empty(), left_out > 0 || !sends);
+        }
     }
 
     #[test]

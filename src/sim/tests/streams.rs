@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::fabric::Impairment;
 use crate::record::{Reordering, StreamRecord};
+use crate::report::{Change, compare};
 
 /// A lab on the simulated switch that has run this scenario.
 fn ran(text: &str) -> SimulatedLab<'_> {
@@ -351,4 +352,45 @@ fn a_frame_for_whom_nobody_answers_is_not_sent() {
     let text = "fabric = 'sim'\nvms = 2\nstream = 'vm0:10.77.9.9'\ncount = 10";
     let record = &records(text)[0];
     assert_eq!((record.sent.frames, record.unresolved), (0, 10));
+}
+
+#[test]
+fn runs_of_streams_alone_are_compared_by_what_was_lost_of_them() {
+    let run = |more: &str| {
+        let text = format!(
+            "fabric = 'sim'\nvms = 2\nstream = 'vm0:vm1'\ninterval = '1ms'\nduration = '6s'\nresolve = 'static'\n{more}"
+        );
+        reported(&text)
+    };
+    let (one, two, none) = (
+        run("impair = 'vm1:in:every=100'"),
+        run("impair = 'vm1:in:every=50'"),
+        run("impair = 'vm1:in:loss=100%'"),
+    );
+    for (before, after, change, sentence) in [
+        (&one, &one, Change::No, "No figure differs"),
+        (&one, &two, Change::Yes, "1 of 1 figures differ"),
+        (
+            &one,
+            &none,
+            Change::Yes,
+            "An outage: of b, no frame came (6,000 lost)",
+        ),
+        (
+            &none,
+            &none,
+            Change::Unknown,
+            "Neither run can be compared: of a, no frame came",
+        ),
+    ] {
+        let compared = compare(&[("a", before), ("b", after)]);
+        assert_eq!(compared[0].change(), change, "{sentence}");
+        let told = compared[0].sentence();
+        assert!(told.starts_with(sentence), "{told}");
+        let rate = compared[0]
+            .differences
+            .iter()
+            .find(|each| each.figure == "rate");
+        assert_eq!(rate.and_then(|rate| rate.before), None);
+    }
 }

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::lab::{Lab, number};
+use nix::sys::signal::{Signal, kill};
+
+use super::wait_for_ranks;
+use crate::lab::{Lab, TAP_REACTOR, number};
 
 /// Counts that depend on nothing but what became of the frames.
 const COUNTS: [&str; 8] = [
@@ -110,4 +113,38 @@ fn streams_that_can_not_come_to_another_rank_are_refused() {
             "vm0 of rank 0 sends a stream to vm2 of rank 1: whose address a DHCP server chooses",
         ),
     ]);
+}
+
+#[test]
+fn streams_of_a_rank_that_is_killed_are_left_out_and_that_is_told() {
+    let lab = Lab::new();
+    // Of four streams, one stays in each rank.
+    let words = "--cores 2 --netns host --vms 4 --stream ring,interval=5ms --duration 20s --json";
+    for victim in [1, 0] {
+        let mut run = lab.start_tap_reactor(words);
+        lab.wait_until_vm_sent(&mut run, "tap3", 50);
+        lab.wait_until_vm_sent(&mut run, "tap0", 50);
+        let ranks = wait_for_ranks(&mut run, 2);
+        kill(ranks[victim], Signal::SIGKILL).expect("a rank");
+        let run = run.wait();
+        assert_eq!(run.status, 1, "{run:?}");
+        let why = "2 streams are left out, which begin or end in a rank that has not told what it has measured";
+        assert!(run.stderr.contains(why), "{}", run.stderr);
+        let report = run.json();
+        let all = [&report["stream_counts"], &report["streams"][0]["counts"]];
+        for counts in all {
+            let of = |name: &str| counts[name].as_u64().expect("a count");
+            assert!(of("sent") > 20, "{report}");
+            assert_eq!(of("received") + of("lost"), of("expected"), "{report}");
+            assert_eq!(of("expected"), of("sent"), "{report}");
+        }
+        let ends = streams(&report).iter().map(|of| [&of["src"], &of["dst"]]);
+        let expected = if victim == 1 {
+            ["vm0", "vm1"]
+        } else {
+            ["vm2", "vm3"]
+        };
+        assert_eq!(ends.collect::<Vec<_>>(), [expected], "{report}");
+        lab.run(&[TAP_REACTOR, "clean"]).expect_status(0);
+    }
 }
