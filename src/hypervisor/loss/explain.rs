@@ -18,7 +18,7 @@ use crate::vm::{ArpRequest, Misbehaviour, PingId, SessionId, VmId};
 use crate::wire::MacAddr;
 
 /// For so long a state that was read is taken for the present one.
-const STATE_LASTS: Duration = Duration::from_millis(100);
+pub(super) const STATE_LASTS: Duration = Duration::from_millis(100);
 /// A bridge forwards by a port whose link has come up a moment later (`net/core/link_watch.c`): by then frames for it go to others
 /// only.
 const PORT_RETURNS: Duration = Duration::from_millis(100);

@@ -1,7 +1,9 @@
 //! Takes note of what happens to frames of streams that do not arrive. Nothing is kept of those that do.
 
 use super::evidence::{Strength, elsewhere};
+use super::explain::STATE_LASTS;
 use super::kernel::{Parties, is_ambiguous, is_at_exit, meaning};
+use super::neighbour::back;
 use super::notes::harmed;
 use super::obstacle::Ends;
 use crate::fabric::{Direction, DropPlace, Fabric, FrameDrop, ImpairedStream, WriteDrop};
@@ -102,7 +104,10 @@ impl<F: Fabric> Hypervisor<F> {
         let ends = Ends::between(source, destination, bytes.unwrap_or(0));
         let found = self.obstacle(now, ends, Way::Request);
         if let Some(found) = found.filter(|found| found.cause == Cause::Absent) {
-            self.note_lost(head, None, self.flapping_or(found, now));
+            // It may be known since then, and the link takes a moment to come up.
+            let known = (back(now, STATE_LASTS), now);
+            let flapping = self.was_down(destination, known, Way::Request);
+            self.note_lost(head, None, flapping.unwrap_or(found));
         }
     }
 
