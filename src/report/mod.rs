@@ -105,7 +105,7 @@ pub use search::{
 };
 pub use streams::{
     EndReport, STREAMS_TOLD, StreamCounts, StreamName, StreamReceiverReport, StreamReport,
-    StreamTotals,
+    StreamSpread, StreamTotals,
 };
 pub use table::Table;
 pub use text::text;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::of_ranks::StreamsOfRank;
 use super::Report;
+use super::compare::spread;
 use super::document::nothing;
 use super::merge::sum;
 use super::units::{count, counted, percent, significant, span_or_dash};
@@ -133,6 +134,55 @@ pub struct StreamTotals {
     pub sent_frames_per_s: f64,
     /// Frames per second that VMs received of them.
     pub received_frames_per_s: f64,
+    /// How much they vary within the run; absent of fewer than five whole seconds, and of several runs or ranks together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<StreamSpread>,
+}
+
+/// How much figures of all streams vary within a run: twice the standard deviation of the value in each whole second.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StreamSpread {
+    /// Of the frames per second that VMs received.
+    pub rate: f64,
+    /// Of the median of the one-way times, in nanoseconds.
+    pub p50: f64,
+    /// Of their 99th percentile.
+    pub p99: f64,
+    /// Of the longest.
+    pub max: f64,
+}
+
+impl StreamSpread {
+    fn within(streams: &Streams) -> Option<StreamSpread> {
+        let seconds = streams.seconds().iter();
+        let rates = seconds
+            .clone()
+            .map(|second| second.received as f64 * 1e9 / second.length as f64);
+        let times: Vec<LatencySummary> = seconds
+            .map(|second| second.rtt.expand().summary())
+            .collect();
+        let of = |figure: fn(&LatencySummary) -> Option<u64>| {
+            let values = times.iter().filter_map(figure).map(|nanos| nanos as f64);
+            spread::of_values(values).map(thousandths)
+        };
+        Some(StreamSpread {
+            rate: spread::of_values(rates).map(thousandths)?,
+            p50: of(|second| second.p50)?,
+            p99: of(|second| second.p99)?,
+            max: of(|second| second.max)?,
+        })
+    }
+
+    /// That of the figure of that name.
+    pub(super) fn of(&self, figure: &str) -> Option<f64> {
+        match figure {
+            "rate" => Some(self.rate),
+            "p50" => Some(self.p50),
+            "p99" => Some(self.p99),
+            "max" => Some(self.max),
+            _ => None,
+        }
+    }
 }
 
 impl StreamTotals {
@@ -159,6 +209,7 @@ impl StreamTotals {
             }
         };
         self.streams = self.streams.max(other.streams);
+        self.spread = None;
         self.sent_frames_per_s = rate(
             (self.sent_frames_per_s, ours.sent),
             (other.sent_frames_per_s, theirs.sent),
@@ -439,9 +490,13 @@ pub(super) fn of_streams(streams: &Streams, names: &[StreamName]) -> Told {
         let name = names.get(index).unwrap_or(&unknown);
         (name, record, known_losses(&lost, index))
     });
-    told(streams.unsent(), named, |_, record, name, losses| {
+    let mut told = told(streams.unsent(), named, |_, record, name, losses| {
         StreamReport::of(record, name, losses)
-    })
+    });
+    if let Some(totals) = &mut told.totals {
+        totals.spread = StreamSpread::within(streams);
+    }
+    told
 }
 
 /// Those of the lost frames of a stream of which something is known.
@@ -649,6 +704,7 @@ impl Report {
             streams: each().count() as u64,
             sent_frames_per_s: each().map(|one| one.sent.frames_per_s).sum(),
             received_frames_per_s: each().map(|one| one.received.frames_per_s).sum(),
+            spread: None,
         })
     }
 

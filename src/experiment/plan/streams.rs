@@ -175,8 +175,8 @@ impl Streams {
 /// Checks that nothing is said of pings that the settings of none of the phases send: streams have no probes.
 pub(super) fn check_probes(phases: &[Settings]) -> Result<(), SettingError> {
     let said = phases.iter().find_map(|settings| {
-        let of_probes = OF_PROBES.iter().filter_map(|name| settings.get(name));
-        of_probes.filter(|setting| !setting.is_off()).next()
+        let mut of_probes = OF_PROBES.iter().filter_map(|name| settings.get(name));
+        of_probes.find(|setting| !setting.is_off())
     });
     match said {
         Some(setting) => Err(setting.error(

@@ -9,7 +9,8 @@ use self::lost::Facts;
 pub use self::lost::LostFrames;
 pub use self::sequence::{MAX_SEQUENCE_GAPS, Reordering};
 use self::sequence::{Order, Sequence};
-use super::{Latency, Moments};
+use super::timeline::Timeline;
+use super::{Interval, Latency, Moments};
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -283,6 +284,8 @@ pub struct Streams {
     arrived: u64,
     /// What is known of frames that did not come.
     facts: Facts,
+    /// Those that count, second by second, once there is a stream.
+    timeline: Option<Box<Timeline>>,
 }
 
 impl Streams {
@@ -296,6 +299,13 @@ impl Streams {
         self.unsent
     }
 
+    /// The seconds that are over, so far as frames were sent or received in them: the latencies are one-way times. Nothing is known of
+    /// frames between two clocks.
+    pub fn seconds(&self) -> &[Interval] {
+        let timeline = self.timeline.as_deref();
+        timeline.map(Timeline::closed).unwrap_or_default()
+    }
+
     /// Returns true if not every frame sent has come to each VM that it is for, so far as is known here: not of VMs that other ranks
     /// have.
     pub const fn is_any_missing(&self) -> bool {
@@ -306,6 +316,8 @@ impl Streams {
     pub(super) fn add(&mut self, is_counted: bool, mut receivers: Vec<VmId>, histograms: usize) {
         receivers.sort_unstable();
         receivers.dedup();
+        self.timeline
+            .get_or_insert_with(|| Box::new(Timeline::new()));
         if self.records.len() == histograms {
             for record in &mut self.records {
                 record.one_way = OneWay::Moments(*record.moments());
@@ -367,6 +379,9 @@ impl Streams {
     pub(super) fn sent(&mut self, stream: StreamId, sent: Instant, octets: u64) {
         if let Some(record) = self.records.get_mut(stream.index()) {
             record.sent.add(sent, octets);
+            if let Some(timeline) = self.timeline.as_mut().filter(|_| record.is_counted) {
+                timeline.sent(sent);
+            }
             self.expected += record.receivers.len() as u64 + record.receivers_elsewhere;
         }
     }
@@ -392,7 +407,13 @@ impl Streams {
             OneWay::Histogram(histogram) => histogram.record(one_way),
             OneWay::Moments(moments) => moments.record(one_way),
         }
-        record.is_counted.then_some(one_way)
+        if !record.is_counted {
+            return None;
+        }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.answered(one_way, one_way, received);
+        }
+        Some(one_way)
     }
 
     /// `vm` has received a frame of a stream that is for it, as far as can be told, and that was damaged on its way.

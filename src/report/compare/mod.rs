@@ -2,7 +2,7 @@
 //! differs by more than the two runs themselves vary.
 
 mod names;
-mod spread;
+pub(super) mod spread;
 mod sweep;
 mod text;
 
@@ -24,7 +24,7 @@ use super::marks::{MarkReport, Marks};
 use super::misbehaviours::{ResponseReport, others_during};
 use super::provenance::unlike;
 use super::units::count;
-use super::{Report, SecondReport, StreamCounts, Unlike};
+use super::{Report, SecondReport, StreamCounts, StreamSpread, Unlike};
 use crate::record::{
     Cause, Count, FloodKind, LatencySummary, MarkMetric, Metric, PathStage, Scope,
 };
@@ -225,11 +225,13 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
         let values = [before.1, after.1].map(|run| figure.of_run(run));
         let spread = match figure {
             Figure::Loss => spread::of_loss(before.1, after.1),
+            Figure::Latency(Metric::Stream, of) => {
+                greater([before.1, after.1].map(|run| stream_spread(run)?.of(of.name)))
+            }
             _ => {
                 let within =
                     |run: &Report| spread::within(&run.seconds, |second| figure.of_second(second));
-                let both = within(before.1).zip(within(after.1));
-                both.map(|(one, other)| one.max(other))
+                greater([before.1, after.1].map(within))
             }
         };
         Difference::new(figure.name(), figure.quantity(), values, spread)
@@ -250,6 +252,17 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
             .chain(of_path(before.1, after.1))
             .collect(),
     }
+}
+
+/// The spread of the run that varies more.
+fn greater(spreads: [Option<f64>; 2]) -> Option<f64> {
+    let [one, other] = spreads;
+    Some(one?.max(other?))
+}
+
+/// How much streams vary within a run.
+fn stream_spread(run: &Report) -> Option<StreamSpread> {
+    run.stream_totals?.spread
 }
 
 /// Failed pings by cause, of each cause that one of the runs has. How much that varies is not known.
@@ -330,7 +343,7 @@ fn of_misbehaviours(before: &Report, after: &Report) -> Vec<Difference> {
 }
 
 /// What became of the frames of streams, if one of the runs has some, of each count that one of them has. How much that varies is
-/// known of loss alone.
+/// known of loss and rate.
 fn of_streams(before: &Report, after: &Report) -> Vec<Difference> {
     let both = [before, after];
     if both.iter().all(|run| run.stream_counts.is_none()) {
@@ -360,7 +373,12 @@ fn of_streams(before: &Report, after: &Report) -> Vec<Difference> {
             both.map(loss),
             spread,
         ),
-        difference("rate", Quantity::PerSecond, &Report::stream_rate),
+        Difference::new(
+            "streams.rate".to_owned(),
+            Quantity::PerSecond,
+            both.map(Report::stream_rate),
+            greater(both.map(|run| stream_spread(run)?.of("rate"))),
+        ),
     ];
     let causes = Cause::ALL.iter().map(|cause| {
         let frames = |run: &Report| Some(run.frames_lost_for(*cause)? as f64);

@@ -18,7 +18,12 @@ pub fn within(
 ) -> Option<f64> {
     // The last second was cut off, so its rate is that of a part.
     let whole = seconds.get(..seconds.len().checked_sub(1)?)?;
-    let values: Vec<f64> = whole.iter().filter_map(figure).collect();
+    of_values(whole.iter().filter_map(figure))
+}
+
+/// The spread of the values of a figure in whole seconds; nothing if they are too few.
+pub fn of_values(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
     if values.len() < SECONDS_NEEDED {
         return None;
     }

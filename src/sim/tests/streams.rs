@@ -369,7 +369,7 @@ fn runs_of_streams_alone_are_compared_by_what_was_lost_of_them() {
     );
     for (before, after, change, sentence) in [
         (&one, &one, Change::No, "No figure differs"),
-        (&one, &two, Change::Yes, "1 of 1 figures differ"),
+        (&one, &two, Change::Yes, "2 of 5 figures differ"),
         (
             &one,
             &none,
