@@ -235,7 +235,7 @@ impl Load {
         }
     }
 
-    /// Records that a ping of `id` could not be sent. In a closed loop its place is open again after [`UNSENT_WAIT`]: the next one may
+    /// Records that a ping of `id` could not be sent. In a closed loop its place is open again 10 ms later: the next one may
     /// fail as quickly.
     #[cold]
     pub fn not_sent(&mut self, now: Instant, id: FlowId) {

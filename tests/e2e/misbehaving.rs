@@ -402,7 +402,8 @@ fn a_silent_vm_has_a_port_that_takes_frames_and_sends_none() {
         number(of, "/counts/withheld") > 0 && number(of, "/counts/ignored") > 20,
         "{of}"
     );
-    assert_eq!(number(of, "/misbehaving/during/answered"), 0, "{of}");
+    // One of vm2's own may be due just before it speaks again, and sent after.
+    assert!(number(of, "/misbehaving/during/answered") <= 1, "{of}");
     assert_eq!(number(of, "/others/during/unanswered"), 0, "{of}");
 }
 
