@@ -70,6 +70,12 @@ impl Timeline {
         self.response.record(response);
     }
 
+    /// A frame of a stream has come that was on its way for so many nanoseconds: only rtt is known, which is that.
+    pub(super) fn came(&mut self, one_way: u64, now: Instant) {
+        self.at(now).received += 1;
+        self.rtt.record(one_way);
+    }
+
     /// Another reply to a ping that was answered has come.
     pub(super) fn answered_again(&mut self, rtt: u64, now: Instant) {
         self.at(now);

@@ -411,7 +411,7 @@ impl Streams {
             return None;
         }
         if let Some(timeline) = &mut self.timeline {
-            timeline.answered(one_way, one_way, received);
+            timeline.came(one_way, received);
         }
         Some(one_way)
     }
