@@ -446,15 +446,13 @@ impl<F: Fabric> Hypervisor<F> {
         let frame = buffer.get_mut(..length as usize).unwrap_or_default();
         // There is room: the frame was built with it.
         let _ = stamp_stream(frame, payload as usize, at);
-        if !self.offenders.is_empty() {
-            self.note_flapping_receivers(at, frame);
-        }
-        let streams = self.streams.as_mut();
-        if streams.is_some_and(|streams| {
+        let mut is_any_absent = false;
+        if let Some(streams) = &mut self.streams {
             (streams.last_sent, streams.is_waiting) = (Some(at), true);
-            !streams.absent.is_empty()
-        }) {
-            self.note_absent_receivers(stream, buffer);
+            is_any_absent = !streams.absent.is_empty();
+        }
+        if is_any_absent || !self.offenders.is_empty() {
+            self.note_unreached_receivers(at, stream, frame);
         }
         self.push_record(Entry::StreamSent {
             stream,

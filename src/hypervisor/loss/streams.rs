@@ -34,33 +34,17 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Takes note of the VMs with a link that is down at `at`, because it flaps, of those that a frame is for that is sent then: a
-    /// switch that no longer knows where they are floods it, and nobody drops it.
+    /// Takes note of the VMs that a frame of `stream` is for, which is being sent at `at`, and that it does not reach: those that are not
+    /// there, and those with a link that is down because it flaps. A switch that does not know where they are floods it, and nobody
+    /// drops it.
     #[cold]
     #[inline(never)]
-    pub(in crate::hypervisor) fn note_flapping_receivers(&mut self, at: Instant, frame: &[u8]) {
-        if self.loss_search.is_none() {
-            return;
-        }
-        let Some(head) = self.stream_head(frame) else {
-            return;
-        };
-        for place in 0..self.offenders.len() {
-            let Some(vm) = self.offenders.get(place).copied() else {
-                return;
-            };
-            if self.is_stream_for(&head, vm)
-                && let Some(what) = self.was_down(vm, (at, at), Way::Request)
-            {
-                self.note_lost(&head, Some(vm), what);
-            }
-        }
-    }
-
-    /// Takes note of the VMs that a frame of `stream` is for which is being sent and that are not there.
-    #[cold]
-    #[inline(never)]
-    pub(in crate::hypervisor) fn note_absent_receivers(&mut self, stream: StreamId, frame: &[u8]) {
+    pub(in crate::hypervisor) fn note_unreached_receivers(
+        &mut self,
+        at: Instant,
+        stream: StreamId,
+        frame: &[u8],
+    ) {
         if self.loss_search.is_none() {
             return;
         }
@@ -70,6 +54,16 @@ impl<F: Fabric> Hypervisor<F> {
         for vm in self.absent_receivers(stream) {
             let what = Attribution::of(Cause::Absent, Way::Request, Place::Vm(vm));
             self.note_lost(&head, Some(vm), what);
+        }
+        for place in 0..self.offenders.len() {
+            let Some(vm) = self.offenders.get(place).copied() else {
+                return;
+            };
+            if self.is_stream_for(&head, vm)
+                && let Some(what) = self.was_down(vm, (at, at), Way::Request)
+            {
+                self.note_lost(&head, Some(vm), what);
+            }
         }
     }
 
