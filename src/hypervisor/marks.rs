@@ -44,7 +44,6 @@ impl<F: Fabric> Hypervisor<F> {
     /// when they happened: their time is that of the reading.
     #[cold]
     pub fn look_at_links(&mut self, now: Instant) {
-        self.hear_of_tables(now, now);
         let MarkOn { link, route } = self.marked_changes;
         let events = self.fabric.link_events();
         if link {

@@ -206,6 +206,9 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         for (vm, rx_filter) in vms {
             self.each(|instrument| instrument.rx_filter(*vm, rx_filter));
         }
+        if !self.are_filters_open {
+            return self.fabric.plug_all(vms);
+        }
         let opened = vms.iter().map(|(vm, filter)| (*vm, self.opened(filter)));
         let opened: Vec<_> = opened.collect();
         let vms = opened.iter().map(|(vm, filter)| (*vm, filter.as_ref()));

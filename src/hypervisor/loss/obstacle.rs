@@ -113,7 +113,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
             let bridge = Place::Link(left.name);
             return put_down(Cause::InBridge, bridge, words(BRIDGE_DOWN));
         }
-        if let Some(why) = stopped(&left) {
+        if let Some(why) = stopped(left.state) {
             return put_down(Cause::InBridge, source, words(why));
         }
     }
@@ -130,7 +130,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
             let bridge = Place::Link(entered.name);
             return put_down(Cause::InBridge, bridge, words(BRIDGE_DOWN));
         }
-        if let Some(why) = stopped(&entered) {
+        if let Some(why) = stopped(entered.state) {
             return put_down(Cause::InBridge, at, words(why));
         }
         let is_isolated = |left: BridgeState| {
@@ -146,7 +146,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
         between.down.map(|port| (port, LINK_DOWN)),
         between
             .stopped
-            .and_then(|(port, state)| Some((port, stopped_by(state)?))),
+            .and_then(|(port, state)| Some((port, stopped(state)?))),
         between.isolated.map(|port| (port, ISOLATED)),
     ];
     if let Some((port, why)) = links.into_iter().flatten().next() {
@@ -237,12 +237,8 @@ pub(super) fn at_exit(state: &PathState, (vm, bytes): (VmId, u32), way: Way) -> 
     }
 }
 
-/// Why a port of a bridge carries nothing, if it does not.
-const fn stopped(port: &BridgeState) -> Option<&'static str> {
-    stopped_by(port.state)
-}
-
-const fn stopped_by(state: StpState) -> Option<&'static str> {
+/// Why a port of a bridge in that state carries nothing, if it does not.
+const fn stopped(state: StpState) -> Option<&'static str> {
     Some(match state {
         StpState::Disabled => "its port is disabled",
         StpState::Listening => "its port is listening",
