@@ -12,7 +12,7 @@ use crate::load::Pacing;
 use crate::record::{Member, Way, Why};
 use crate::sim::Switch;
 use crate::system::Neighbours;
-use crate::vm::{Misbehaviour, Misdeeds, PingError, PingOutcome, Probe, ProbeKind};
+use crate::vm::{Misbehaviour, Misdeeds, PingError, PingId, PingOutcome, Probe, ProbeKind};
 
 /// A lab on a switch whose VMs know each other, with a flow from VM to VM for each of `flows`.
 fn acquainted(vms: u32, flows: &[(u32, u32)]) -> SimulatedLab<'static> {
@@ -72,6 +72,22 @@ fn send_to(hypervisor: &mut Hypervisor<Switch>, target: VmId, fate_of: impl Fn(V
                 hypervisor.record_ping(now, vm, ping, PingOutcome::Lost { due: now });
             }
         }
+    }
+}
+
+/// Begins to ping, in search of losses: who sends the first request, its length in `buffer`, and the ping.
+fn first_request(hypervisor: &mut Hypervisor<Switch>, buffer: &mut [u8]) -> (VmId, usize, PingId) {
+    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
+    let phase = Phase::counted(0..1, Pacing::Window(8), 1);
+    hypervisor.start(Instant::ZERO, vec![phase]);
+    match hypervisor.next_step(Instant::ZERO, buffer) {
+        Some(Step::Send(Outgoing {
+            vm,
+            length,
+            ping: Some(ping),
+            ..
+        })) => (vm, length, ping),
+        step => panic!("no ping: {step:?}"),
     }
 }
 
@@ -264,19 +280,7 @@ fn a_ping_that_was_sent_late_to_a_vm_whose_link_was_down_by_then_is_put_down_to_
     ] {
         let mut lab = acquainted(2, &[(0, 1)]);
         let hypervisor = lab.hypervisor();
-        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
-        let phase = Phase::counted(0..1, Pacing::Window(8), 1);
-        hypervisor.start(Instant::ZERO, vec![phase]);
-        let mut buffer = vec![0; 2048];
-        let step = hypervisor.next_step(Instant::ZERO, &mut buffer);
-        let Some(Step::Send(Outgoing {
-            vm,
-            ping: Some(ping),
-            ..
-        })) = step
-        else {
-            panic!("no ping");
-        };
+        let (vm, _, ping) = first_request(hypervisor, &mut [0; 2048]);
         let flap = Command::Misbehave {
             vm: VmId(flaps),
             misbehaviour: Misbehaviour::Flap {
@@ -306,20 +310,8 @@ fn a_frame_of_a_vm_that_this_run_does_not_have_is_not_taken_for_too_long_where_i
     ] {
         let mut lab = acquainted(2, &[(0, 1)]);
         let hypervisor = lab.hypervisor();
-        let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto, Duration::from_secs(1));
-        let phase = Phase::counted(0..1, Pacing::Window(8), 1);
-        hypervisor.start(Instant::ZERO, vec![phase]);
-        let mut buffer = vec![0; 2048];
-        let step = hypervisor.next_step(Instant::ZERO, &mut buffer);
-        let Some(Step::Send(Outgoing {
-            vm,
-            length,
-            ping: Some(ping),
-            ..
-        })) = step
-        else {
-            panic!("no ping");
-        };
+        let mut buffer = [0; 2048];
+        let (vm, length, ping) = first_request(hypervisor, &mut buffer);
         hypervisor.receive(Instant::ZERO, VmId(1), &mut buffer, length);
         // The reply comes from a VM of another rank.
         buffer[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
